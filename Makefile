@@ -1,0 +1,40 @@
+# The commands of the house. Each sets up what it needs and takes seconds when nothing changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: setup test check demo bench proof lock clean
+
+setup: $(VENV)/.native  ## virtual environment and native module
+
+$(VENV)/.packages: requirements-dev.txt
+	@command -v cargo >/dev/null || { echo "tickplant: cargo is missing: install Rust (https://rustup.rs), then try again"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tickplant: Python 3.11 or newer is needed; set PYTHON="; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --require-hashes -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.native: $(VENV)/.packages $(NATIVE_SOURCES)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+test: check  ## every test but the long ones
+	cargo test -q -p tickplant-core
+	$(BIN)/pytest -m "not proof"
+
+check: setup  ## types, style and the house itself
+	cargo fmt --check
+	cargo clippy -q --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format -q --check src tests examples
+	$(BIN)/mypy
+
+demo: setup  ## simulated venues, the plant and the live view
+	$(BIN)/tickplant demo
+
+lock:  ## renews the hashed requirements from pyproject.toml
+	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --group dev --extra data pyproject.toml -o requirements-dev.txt
+
+clean:
+	rm -rf target $(VENV) build src/tickplant/_native*.so

@@ -1,0 +1,21 @@
+//! tickplant's native core. It knows no Python.
+//!
+//! The way of the data, stage by stage (each module imports only the ground and those it names here):
+//!
+//! - ground: [`record`] (the 64-byte facts), [`decimal`] (exact numbers), [`clock`] (the one door to time and chance);
+//! - [`wire`]: bytes of a socket to WebSocket messages;
+//! - [`venues`]: one venue's dialect to venue-neutral [`venues::Event`]s;
+//! - [`book`]: order books, their continuity rules and checksums;
+//! - [`session`]: the pure state machine of one loop, `step(input) -> records, wishes`;
+//! - [`log`]: lanes of records and journal, hot and archived;
+//! - [`plant`]: the loop that joins them: the only module that owns sockets, clock and lane at once.
+
+pub mod book;
+pub mod clock;
+pub mod decimal;
+pub mod log;
+pub mod plant;
+pub mod record;
+pub mod session;
+pub mod venues;
+pub mod wire;

@@ -1,0 +1,308 @@
+//! What goes into a session and what comes out of it.
+
+use crate::clock::Nanos;
+use crate::record::{Kind, Reason, Record, RECORD_BYTES};
+use serde::{Deserialize, Serialize};
+
+/// A connection of a session: the index of its route in [`Plan::routes`].
+pub type Connection = u16;
+
+/// One input of the machine. Time enters only as the stamp that `step` is given beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input<'a> {
+    /// The first input of a run: the plan (JSON of [`Plan`]) and the seed of its jitter.
+    Start { plan: &'a [u8], seed: u64 },
+    /// The connection's handshake is done.
+    Opened { connection: Connection },
+    /// One whole WebSocket message.
+    Frame { connection: Connection, payload: &'a [u8] },
+    /// A protocol pong with the payload of our ping.
+    Pong { connection: Connection, payload: &'a [u8] },
+    /// A protocol ping of the peer was seen (the wire has answered it): a sign of life.
+    PeerPing { connection: Connection },
+    /// The connection ended or was never made. `retry_after` is the peer's word, in ns from now.
+    Closed { connection: Connection, reason: Reason, detail: &'a [u8], retry_after: Option<Nanos> },
+    /// The reply to a [`Wish::Fetch`]; status 0: no HTTP reply came and `body` says why.
+    HttpReply { request: u64, status: u16, retry_after: Option<Nanos>, body: &'a [u8] },
+    /// A wished time has come.
+    Timer,
+    /// A text that the machine sent, as it may be kept (secrets redacted): journalled, changes nothing.
+    Sent { connection: Connection, text: &'a [u8] },
+    /// A command of the control thread (JSON of [`Command`]).
+    Command(Command),
+}
+
+/// What the control thread tells a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Command {
+    /// Adds instruments to the intended set; each call is one holder, an equal number of `Unsubscribe` ends it.
+    Subscribe {
+        instruments: Vec<InstrumentPlan>,
+    },
+    Unsubscribe {
+        instrument_ids: Vec<u32>,
+    },
+    /// Takes a new snapshot of one instrument's book.
+    Resync {
+        instrument_id: u32,
+    },
+    /// Closes the connections and makes them anew.
+    Reconnect,
+    /// The attempt that a `Wish::Connect` asked for may be made.
+    Granted {
+        connection: Connection,
+    },
+    /// The token that a `Wish::Token` asked for; None: it could not be had and `detail` says why. Journalled redacted.
+    Token {
+        connection: Connection,
+        token: Option<String>,
+        detail: String,
+    },
+    /// A fact that the driver noticed: disk full or well again, the wall clock stepped (value in ns).
+    Note {
+        reason: u8,
+        value: i64,
+        detail: String,
+    },
+    /// Unsubscribes nothing, closes every connection, then is silent.
+    Drain,
+}
+
+/// What a session wishes the driver to do. Wishes are carried out in order, after the records are committed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// Make this connection: the control thread grants it, resolves the name and hands the driver an address.
+    Connect { connection: Connection },
+    /// Send a text message. `redacted` is what the journal keeps where it differs.
+    Send { connection: Connection, text: String, redacted: Option<String> },
+    /// Send a protocol ping.
+    Ping { connection: Connection, payload: [u8; 8] },
+    /// GET (or another method) a URL; the reply comes back as an input with this number.
+    Fetch { request: u64, url: String },
+    /// Close this connection (with a close frame where it is open). A `Closed` input follows.
+    Close { connection: Connection, reason: Reason },
+    /// Bring a `Timer` input at this time; replaces the wish before.
+    WakeAt { at: Nanos },
+    /// Get a token for this connection from the control thread.
+    Token { connection: Connection },
+}
+
+/// A session's configuration, compiled by the control thread from the venue's Python description.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The venue's code (`KRAKEN`) and its fixed number.
+    pub venue: String,
+    pub venue_number: u16,
+    /// The name of the decoder in `venues` (`kraken`).
+    pub decoder: String,
+    /// WebSocket addresses; a connection each. Channels name theirs by index.
+    pub routes: Vec<Route>,
+    pub channels: Vec<Channel>,
+    pub book: BookPlan,
+    /// Trade ids of one instrument are consecutive: a jump is a gap, a repeat a duplicate.
+    pub trade_ids_consecutive: bool,
+    /// Text to send as an application-level ping (`{id}` is replaced), where the venue wants one.
+    pub ping: Option<String>,
+    pub timing: Timing,
+    /// Client messages in a second that the venue allows on one connection; further ones wait their turn.
+    pub messages_per_second: u32,
+    pub instruments: Vec<InstrumentPlan>,
+}
+
+/// One address and how it is entered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub url: String,
+    /// The venue speaks first (Kraken's `status`): subscribe only after its welcome.
+    #[serde(default)]
+    pub waits_for_welcome: bool,
+    /// Login text with `{token}`, where the route needs one. Some venues want the token in each subscription instead:
+    /// then this is absent, `needs_token` is set and the channel's text holds `{token}`.
+    #[serde(default)]
+    pub login: Option<String>,
+    #[serde(default)]
+    pub needs_token: bool,
+}
+
+/// One channel of a venue: what it carries and how it is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// What it carries: `book`, `trades`, `ticker`, `definitions`, `heartbeat`.
+    pub stream: StreamName,
+    /// The venue's name for it, as it stands in acknowledgements.
+    pub name: String,
+    pub route: usize,
+    /// The whole request with `{items}`, `{id}`, `{depth}`, `{token}`. Without `{items}` the channel is for the whole connection.
+    pub subscribe: String,
+    pub unsubscribe: String,
+    /// One instrument in the request, with `{symbol}` and `{symbol_lower}`; items are joined by commas.
+    #[serde(default)]
+    pub item: String,
+    /// Most instruments in one request.
+    pub batch: usize,
+    /// How requests are answered: see [`Acknowledged`].
+    pub acknowledged: Acknowledged,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamName {
+    Book,
+    Trades,
+    Ticker,
+    Definitions,
+    Heartbeat,
+}
+
+/// What an acknowledgement speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Acknowledged {
+    /// One answer a symbol (Kraken).
+    Symbol,
+    /// One answer a request, by its id (Binance). A refusal of several is asked again one by one.
+    Request,
+    /// Answers list all that is active on the connection (Coinbase). A refusal of several is asked again one by one.
+    Listing,
+    /// None: the first data is the answer.
+    Data,
+}
+
+/// How a venue's books are joined and chained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BookPlan {
+    pub continuity: Continuity,
+    pub snapshot: Snapshot,
+    pub checksum: Checksum,
+    /// After every message each side is cut to the subscribed depth (the venue sends no delete for what falls out).
+    pub truncate: bool,
+    /// A crossed book is a fault (else legal on this venue).
+    pub crossed_is_fault: bool,
+}
+
+/// The named continuity rules; their numbers are in [`crate::venues::Chain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Continuity {
+    /// No sequence at all (Kraken: the checksum is the proof; Coinbase level2: none).
+    None,
+    /// `first` is the last `last` + 1. Join: drop `last` <= snapshot; the first applied covers snapshot + 1 (Binance spot).
+    Range,
+    /// `previous` equals the last `last`. Join: drop `last` < snapshot (strict); the first applied has
+    /// `first` <= snapshot <= `last`, or `previous` equal to the snapshot's (Binance futures).
+    Previous,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Snapshot {
+    /// Comes on the socket after subscribing. A resync is an unsubscribe and a subscribe.
+    InBand,
+    /// Fetched over HTTP: URL with `{symbol}` and `{symbol_lower}`.
+    Fetched { url: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksum {
+    None,
+    /// CRC32 over the top ten asks then bids, digits only (Kraken v1 and v2).
+    Kraken,
+}
+
+/// Times of the health machine, in ns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Timing {
+    pub ping_every: Nanos,
+    pub ping_timeout: Nanos,
+    /// A connection on which nothing at all came for so long is closed.
+    pub stale_after: Nanos,
+    pub acknowledge_within: Nanos,
+    pub snapshot_within: Nanos,
+    pub backoff_first: Nanos,
+    pub backoff_most: Nanos,
+    /// Health for so long resets the back-off.
+    pub healthy_after: Nanos,
+}
+
+/// One instrument of a session. `id` is the registry's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstrumentPlan {
+    pub id: u32,
+    /// The venue's spelling on the wire (`BTC/USD`, `BTCUSDT`).
+    pub symbol: String,
+    /// Subscribed depth; 0: full depth.
+    pub depth: u32,
+    /// Streams wanted of it.
+    pub streams: Vec<StreamName>,
+    /// Decimals that the venue prints, where they are known beforehand (255: not known).
+    pub price_scale: u8,
+    pub size_scale: u8,
+}
+
+/// A run of records of one kind: one batch of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub kind: u16,
+    pub layout: u16,
+    pub count: u32,
+}
+
+/// What one or more steps gave: records as they go to the lane, in order, and wishes.
+///
+/// `next_index` is the lane index of the next record; the driver sets it once from the lane, the machine advances it, so
+/// that a record can point at a blob before either is written.
+#[derive(Debug, Default)]
+pub struct Out {
+    pub lines: Vec<[u8; RECORD_BYTES]>,
+    pub runs: Vec<Run>,
+    pub wishes: Vec<Wish>,
+    pub next_index: u64,
+}
+
+impl Out {
+    pub fn new(next_index: u64) -> Self {
+        Self { next_index, ..Self::default() }
+    }
+
+    /// Forgets what was taken over; keeps the memory.
+    pub fn clear(&mut self) {
+        self.lines.clear();
+        self.runs.clear();
+        self.wishes.clear();
+    }
+
+    /// Appends one record.
+    pub fn record<R: Record>(&mut self, record: &R) {
+        self.extend(R::KIND as u16, R::LAYOUT.number, std::slice::from_ref(record.bytes()));
+    }
+
+    /// Appends bytes as a blob batch and gives its index. The first 8 bytes of a blob are its length, little-endian.
+    pub fn blob(&mut self, bytes: &[u8]) -> u64 {
+        let index = self.next_index;
+        let mut padded = Vec::with_capacity(bytes.len() + 2 * RECORD_BYTES);
+        padded.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        padded.extend_from_slice(bytes);
+        padded.resize(padded.len().next_multiple_of(RECORD_BYTES), 0);
+        self.runs.push(Run { kind: Kind::Blob as u16, layout: 1, count: 0 });
+        self.extend(Kind::Blob as u16, 1, bytemuck::cast_slice(&padded));
+        index
+    }
+
+    fn extend(&mut self, kind: u16, layout: u16, lines: &[[u8; RECORD_BYTES]]) {
+        self.lines.extend_from_slice(lines);
+        self.next_index += lines.len() as u64;
+        let count = lines.len() as u32;
+        match self.runs.last_mut() {
+            Some(run) if run.kind == kind && run.layout == layout => run.count += count,
+            _ => self.runs.push(Run { kind, layout, count }),
+        }
+    }
+}

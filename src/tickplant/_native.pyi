@@ -1,0 +1,3 @@
+"""Typed face of the native module; `tests/house` checks it against the binary."""
+
+__version__: str
