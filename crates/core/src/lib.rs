@@ -2,9 +2,10 @@
 //!
 //! The way of the data, stage by stage (each module imports only the ground and those it names here):
 //!
-//! - ground: [`record`] (the 64-byte facts), [`decimal`] (exact numbers), [`clock`] (the one door to time and chance);
+//! - ground: [`record`] (the 64-byte facts), [`decimal`] (exact numbers), [`event`] (what venues say), [`clock`] (the one
+//!   door to time and chance);
 //! - [`wire`]: bytes of a socket to WebSocket messages;
-//! - [`venues`]: one venue's dialect to venue-neutral [`venues::Event`]s;
+//! - [`venues`]: one venue's dialect to venue-neutral [`event::Event`]s;
 //! - [`book`]: order books, their continuity rules and checksums;
 //! - [`session`]: the pure state machine of one loop, `step(input) -> records, wishes`;
 //! - [`log`]: lanes of records and journal, hot and archived;
@@ -13,6 +14,7 @@
 pub mod book;
 pub mod clock;
 pub mod decimal;
+pub mod event;
 pub mod log;
 pub mod plant;
 pub mod record;

@@ -185,7 +185,7 @@ pub struct BookPlan {
     pub crossed_is_fault: bool,
 }
 
-/// The named continuity rules; their numbers are in [`crate::venues::Chain`].
+/// The named continuity rules; their numbers are in [`crate::event::Chain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Continuity {
