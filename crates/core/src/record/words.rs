@@ -45,7 +45,16 @@ words! {
         Cut = 0x102,
     }
     /// What happened to a level, order or trade (Databento's letters).
-    Action: u8 { Add = 65, Cancel = 67, Fill = 70, Modify = 77, Clear = 82, Trade = 84, }
+    Action: u8 {
+        Add = 65,
+        Cancel = 67,
+        Fill = 70,
+        Modify = 77,
+        /// The venue message changed nothing that the book holds: only `sequence` moved on. Price and size are UNDEF.
+        None = 78,
+        Clear = 82,
+        Trade = 84,
+    }
     /// Ask, bid, or none. Of a trade: the aggressor's side.
     Side: u8 { Ask = 65, Bid = 66, None = 78, }
     /// How good a book (or, on a trade, the trade stream) is.
@@ -127,6 +136,15 @@ words! {
     }
     /// A stream of one instrument.
     Stream: u8 { Book = 1, Trades = 2, Ticker = 3, Definitions = 4, }
+    /// What filled a hole (`repaired_from` of a GAP or COVERAGE).
+    Repair: u8 {
+        /// Nothing did: it is still missing.
+        None = 0,
+        /// The trades that the venue sent again on subscribing.
+        Replay = 1,
+        /// It came late on the same connection, out of order.
+        Late = 2,
+    }
     /// The quality of an interval in the coverage ledger.
     Quality: u8 { Complete = 1, Gap = 2, Stale = 3, Unproven = 4, ShadowChecked = 5, }
 }
