@@ -21,14 +21,14 @@
     ├── ImportFormatError           a recording's line that its format does not allow
     └── PlantError                  the plant itself: not running, a loop ended
 
-Each class knows its `stage`, whose `fault` it is and whether a `retry` helps; an instance may narrow them down, name its
-`venue` and `where` it happened, and carries a `hint`. `str(error)` is "what, where: what to do" in one line.
+Each class knows its `stage`, whose `fault` it is and whether a `retry` helps; an instance may narrow them down, name
+its `venue` and `where` it happened, and carries a `hint`. `str(error)` is "what, where: what to do" in one line.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Fault(enum.Enum):
@@ -106,13 +106,18 @@ class ConfigError(TickplantError):
         hint: str = "",
         venue: str = "",
     ) -> None:
-        where = f"{file}:{line}" if line else file
         parts = [f"expected {expected}" if expected else "", f'did you mean "{nearest}"?' if nearest else "", hint]
-        super().__init__(what, where=where, hint="; ".join(part for part in parts if part), venue=venue)
-        self.file = file
-        self.line = line
+        super().__init__(what, hint="; ".join(part for part in parts if part), venue=venue)
         self.expected = expected
         self.nearest = nearest
+        self.at(file, line)
+
+    def at(self, file: str, line: int = 0) -> Self:
+        """Says where the setting stands, for a check that knew only its value. Gives the error itself."""
+        self.file = file
+        self.line = line
+        self.where = f"{file}:{line}" if line else file
+        return self
 
 
 class UnknownVenue(ConfigError):
@@ -204,7 +209,7 @@ class TlsFailed(WireError):
 
 
 class HandshakeRefused(WireError):
-    """The server answered the WebSocket upgrade with something else: `status` is its HTTP status, 0 if it was no HTTP."""
+    """The server answered the upgrade with something else: `status` is its HTTP status, 0 if it was no HTTP."""
 
     def __init__(self, what: str, *, status: int = 0, where: str = "", hint: str = "", venue: str = "") -> None:
         super().__init__(what, where=where, hint=hint, venue=venue)

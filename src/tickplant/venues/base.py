@@ -1,0 +1,272 @@
+"""What a venue is: its identity, its rules as data, and the pure functions that compile them to a plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+from zlib import crc32
+
+import msgspec
+from msgspec import Struct
+
+from tickplant.errors import ConfigError, UnknownInstrument
+from tickplant.venues.plan import (
+    SCALE_UNKNOWN,
+    BookPlan,
+    Channel,
+    Fetched,
+    FetchedSnapshot,
+    InstrumentPlan,
+    Plan,
+    PlanStream,
+    Route,
+    Timing,
+)
+from tickplant.venues.settings import VenueSettings
+
+
+class InstrumentId(NamedTuple):
+    """An instrument's name: `SYMBOL.VENUE`, the symbol in the venue's spelling, the venue's code in capitals."""
+
+    symbol: str
+    venue: str
+
+    def __str__(self) -> str:
+        return f"{self.symbol}.{self.venue}"
+
+    @classmethod
+    def parse(cls, text: str) -> InstrumentId:
+        """Reads `BTC/USD.KRAKEN`; the venue may be in any case and have hyphens. The symbol is not checked here."""
+        symbol, dot, venue = text.strip().rpartition(".")
+        if not (symbol and dot and venue):
+            raise UnknownInstrument(
+                f'"{text}" is no instrument', expected="SYMBOL.VENUE, such as BTC/USD.KRAKEN or BTCUSDT.BINANCE"
+            )
+        return cls(symbol, venue_code(venue))
+
+
+def venue_code(name: str) -> str:
+    """A venue's code from any spelling: `binance-usdm` is `BINANCE_USDM`."""
+    return name.strip().upper().replace("-", "_")
+
+
+def share_of(symbol: str, shares: int) -> int:
+    """Which of `shares` loops an instrument belongs to, from 0. Only the symbol decides, so processes agree."""
+    return crc32(symbol.encode()) % shares
+
+
+class Definition(Struct, frozen=True, kw_only=True):
+    """An instrument as the venue's REST interface describes it. Numbers are the venue's own texts."""
+
+    symbol: str
+    base: str
+    quote: str
+    tick: str
+    lot: str
+    price_scale: int = SCALE_UNKNOWN
+    size_scale: int = SCALE_UNKNOWN
+    active: bool = True
+
+
+class HttpRequest(Struct, frozen=True, kw_only=True):
+    """A request that the control thread makes for a venue."""
+
+    method: Literal["GET", "POST"] = "GET"
+    url: str
+    headers: dict[str, str] = {}
+    body: bytes = b""
+
+
+class Venue:
+    """One venue, as class attributes; instances hold nothing. A subclass gives the data and overrides what differs."""
+
+    code: ClassVar[str]
+    number: ClassVar[int]
+    """Fixed in the table, never reused; 0x8000 and up are users'."""
+    title: ClassVar[str]
+    decoder: ClassVar[str]
+    """The native decoder's name, or `python` for a class of the user's."""
+    routes: ClassVar[tuple[Route, ...]]
+    channels: ClassVar[tuple[Channel, ...]]
+    book: ClassVar[BookPlan]
+    rest_url: ClassVar[str] = ""
+    instruments_path: ClassVar[str] = ""
+    trade_ids_consecutive: ClassVar[bool] = False
+    ping: ClassVar[str | None] = None
+    timing: ClassVar[Timing] = Timing()
+    messages_per_second: ClassVar[int] = 10
+    depths: ClassVar[tuple[int, ...]] = ()
+    """Depths that the venue takes, ascending. Empty: full depth only."""
+    default_depth: ClassVar[int] = 0
+    subscriptions_most: ClassVar[int] = 0
+    """Most instrument subscriptions on one connection, 0: no limit."""
+    symbol_pattern: ClassVar[str]
+    symbol_example: ClassVar[str]
+    symbol_separator: ClassVar[str]
+    """What stands between base and quote."""
+
+    # symbols
+
+    def check_symbol(self, symbol: str) -> str:
+        """The symbol where the venue could have spelled it so, else UnknownInstrument with the nearest spelling."""
+        if re.fullmatch(self.symbol_pattern, symbol):
+            return symbol
+        guess = self.symbol_separator.join(part for part in re.split(r"[/\-_:\s]+", symbol.upper()) if part)
+        nearest = f"{guess}.{self.code}" if re.fullmatch(self.symbol_pattern, guess) else ""
+        raise UnknownInstrument(
+            f'"{symbol}" is not how {self.title} spells an instrument',
+            expected=f"a spelling like {self.symbol_example}",
+            nearest=nearest,
+            venue=self.code,
+        )
+
+    # the plan
+
+    def plan(
+        self,
+        instruments: Mapping[str, int],
+        settings: VenueSettings,
+        definitions: Iterable[Definition] = (),
+    ) -> dict[str, object]:
+        """The session's plan as plain data, ready for `json.dumps`.
+
+        `instruments` maps symbols to registry ids, in the order in which they are subscribed. Scales are taken from
+        `definitions` where these name the symbol. Raises ConfigError for a depth that the venue does not have and for
+        more instruments than one connection may carry.
+        """
+        self._check_limit(len(instruments), settings)
+        known = {definition.symbol: definition for definition in definitions}
+        plan = Plan(
+            venue=self.code,
+            venue_number=self.number,
+            decoder=self.decoder,
+            routes=[self._route(route, settings) for route in self.plan_routes(settings)],
+            channels=[c for c in self.plan_channels(settings) if self._wanted(c, settings)],
+            book=self._book(settings),
+            trade_ids_consecutive=self.trade_ids_consecutive,
+            ping=self.ping,
+            timing=self._timing(settings),
+            messages_per_second=self.messages_per_second,
+            instruments=[self._instrument(s, i, settings, known.get(s)) for s, i in instruments.items()],
+        )
+        return _plain(plan)
+
+    def instrument(
+        self, symbol: str, instrument_id: int, settings: VenueSettings, definition: Definition | None = None
+    ) -> dict[str, object]:
+        """One instrument's part of the plan, for a Subscribe command."""
+        return _plain(self._instrument(symbol, instrument_id, settings, definition))
+
+    def plan_routes(self, settings: VenueSettings) -> tuple[Route, ...]:
+        """The routes that these settings call for; a venue with a private one overrides it."""
+        return self.routes
+
+    def plan_channels(self, settings: VenueSettings) -> tuple[Channel, ...]:
+        """The channels that these settings call for, those of unwanted streams included."""
+        return self.channels
+
+    def depth(self, settings: VenueSettings) -> int:
+        """The depth to ask the venue for; 0 where it has full depth only."""
+        if settings.depth is None:
+            return self.default_depth
+        if settings.depth == 0:
+            return self.depths[-1] if self.depths else 0
+        if settings.depth in self.depths:
+            return settings.depth
+        choices = ", ".join(map(str, self.depths)) if self.depths else "0: there is only the full book"
+        raise ConfigError(f"{self.title} has no book of depth {settings.depth}", expected=choices, venue=self.code)
+
+    # REST
+
+    def instruments_request(self, settings: VenueSettings) -> HttpRequest:
+        """The request for the list of instruments."""
+        return HttpRequest(url=self.rest(settings) + self.instruments_path)
+
+    def parse_instruments(self, body: bytes) -> list[Definition]:
+        """The definitions in the reply. Raises VenueError where it is not the venue's dialect."""
+        raise NotImplementedError(f"{self.code} describes no list of instruments")
+
+    def token_request(self, settings: VenueSettings, nonce: int) -> HttpRequest | None:
+        """The request that gets a token for the private channel, signed; None where there is none or no key is set."""
+        return None
+
+    def parse_token(self, body: bytes) -> str:
+        """The token in the reply. Raises VenueError with the venue's reason."""
+        raise NotImplementedError(f"{self.code} has no tokens")
+
+    def rest(self, settings: VenueSettings) -> str:
+        """The REST address without a slash at its end."""
+        return (settings.rest_url or self.rest_url).rstrip("/")
+
+    # pieces
+
+    def _check_limit(self, count: int, settings: VenueSettings) -> None:
+        subscriptions = count * len(settings.streams)
+        if self.subscriptions_most and subscriptions > self.subscriptions_most:
+            loops = -(-subscriptions * settings.loops // self.subscriptions_most)
+            raise ConfigError(
+                f"{count} instruments with {len(settings.streams)} streams each are {subscriptions} subscriptions, "
+                f"and a connection to {self.title} carries {self.subscriptions_most}",
+                hint=f"set loops = {loops + 1} or more, or fewer streams",
+                venue=self.code,
+            )
+
+    def _wanted(self, channel: Channel, settings: VenueSettings) -> bool:
+        return channel.stream in ("definitions", "heartbeat") or channel.stream in settings.streams
+
+    def _route(self, route: Route, settings: VenueSettings) -> Route:
+        if settings.url is None:
+            return route
+        return msgspec.structs.replace(route, url=at_address(route.url, settings.url))
+
+    def _book(self, settings: VenueSettings) -> BookPlan:
+        if not isinstance(self.book.snapshot, FetchedSnapshot):
+            return self.book
+        # `{symbol}` stays for the session to fill in, `{depth}` is one for the whole plan.
+        path = self.book.snapshot.fetched.url.replace("{depth}", str(self.depth(settings)))
+        return msgspec.structs.replace(self.book, snapshot=FetchedSnapshot(Fetched(self.rest(settings) + path)))
+
+    def _timing(self, settings: VenueSettings) -> Timing:
+        changes = {}
+        for name in Timing.__struct_fields__:
+            seconds = getattr(settings, f"{name}_s")
+            if seconds is not None:
+                changes[name] = round(seconds * 1_000_000_000)
+        return msgspec.structs.replace(self.timing, **changes)
+
+    def _instrument(
+        self, symbol: str, instrument_id: int, settings: VenueSettings, definition: Definition | None
+    ) -> InstrumentPlan:
+        streams: list[PlanStream] = [*settings.streams]
+        if any(channel.stream == "heartbeat" and channel.item for channel in self.channels):
+            streams.append("heartbeat")
+        depth = self.depth(settings)
+        return InstrumentPlan(
+            id=instrument_id,
+            symbol=self.check_symbol(symbol),
+            # A book that is never cut is held in full; the depth then only says how much the snapshot brings.
+            depth=depth if self.book.truncate else 0,
+            streams=streams,
+            price_scale=definition.price_scale if definition else SCALE_UNKNOWN,
+            size_scale=definition.size_scale if definition else SCALE_UNKNOWN,
+        )
+
+
+def at_address(url: str, address: str) -> str:
+    """`url` with the scheme and host of `address`. A path in `address` replaces the path too."""
+    old, new = urlsplit(url), urlsplit(address)
+    if new.path.strip("/") or new.query:
+        return address
+    return urlunsplit((new.scheme, new.netloc, old.path, old.query, ""))
+
+
+def decimals(text: str) -> int:
+    """Decimals of a printed number: 3 of "0.001", 8 of "0.01000000"."""
+    return len(text.partition(".")[2])
+
+
+def _plain(value: Struct) -> dict[str, object]:
+    plain: dict[str, object] = msgspec.to_builtins(value)
+    return plain

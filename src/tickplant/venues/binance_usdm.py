@@ -1,0 +1,44 @@
+"""Binance USD-M futures.
+
+Like spot, but updates chain by `pu` (the `u` before), the join is inclusive, and the paths are routed since April 2026:
+depth, bookTicker and trade stand under `/public`. The old unrouted path acknowledges a subscription and stays silent.
+"""
+
+from __future__ import annotations
+
+from tickplant.venues.base import Definition, Venue
+from tickplant.venues.binance import parse_exchange_info, stream_channel
+from tickplant.venues.plan import BookPlan, Fetched, FetchedSnapshot, Route
+
+
+class BinanceUsdm(Venue):
+    code = "BINANCE_USDM"
+    number = 3
+    title = "Binance USD-M futures"
+    decoder = "binance_usdm"
+    routes = (Route(url="wss://fstream.binance.com/public/stream"),)
+    rest_url = "https://fapi.binance.com"
+    instruments_path = "/fapi/v1/exchangeInfo"
+    channels = (
+        stream_channel("book", "depth@100ms"),
+        # Sources disagree whether raw trades are public or market; the maintained clients have them here.
+        stream_channel("trades", "trade"),
+        stream_channel("ticker", "bookTicker"),
+    )
+    book = BookPlan(
+        continuity="previous", snapshot=FetchedSnapshot(Fetched("/fapi/v1/depth?symbol={symbol}&limit={depth}"))
+    )
+    trade_ids_consecutive = True
+    # The venue allows ten, pings and pongs included.
+    messages_per_second = 6
+    depths = (5, 10, 20, 50, 100, 500, 1000)
+    default_depth = 1000
+    # One page of the documentation says 200, another 1024: the smaller is safe, and loops lift it.
+    subscriptions_most = 200
+    # Delivery contracts end with their date (BTCUSDT_260327).
+    symbol_pattern = r"[^\W_a-z]{2,}(_\d{6})?"
+    symbol_example = "BTCUSDT"
+    symbol_separator = ""
+
+    def parse_instruments(self, body: bytes) -> list[Definition]:
+        return parse_exchange_info(body, self.code)

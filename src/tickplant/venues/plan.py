@@ -1,0 +1,97 @@
+"""The plan of a session as data: field for field what `crates/core/src/session/types.rs` reads as JSON.
+
+A venue is described with the same types, its addresses being the real ones; compiling a plan changes the addresses and
+the times that the settings name and adds the instruments.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+PlanStream = Literal["book", "trades", "ticker", "definitions", "heartbeat"]
+SCALE_UNKNOWN = 255
+"""`price_scale` and `size_scale` where the printed decimals are not known beforehand."""
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One WebSocket address and how it is entered."""
+
+    url: str
+    waits_for_welcome: bool = False
+    login: str | None = None
+    needs_token: bool = False
+
+
+class Channel(Struct, frozen=True, kw_only=True):
+    """One channel: what it carries and how it is asked for. `{items}`, `{id}`, `{depth}`, `{token}` are filled in."""
+
+    stream: PlanStream
+    name: str
+    route: int = 0
+    subscribe: str
+    unsubscribe: str
+    item: str = ""
+    batch: int = 50
+    acknowledged: Literal["symbol", "request", "listing", "data"]
+
+
+class Fetched(Struct, frozen=True):
+    """Where a snapshot is fetched: a URL with `{symbol}` or `{symbol_lower}`."""
+
+    url: str
+
+
+class FetchedSnapshot(Struct, frozen=True):
+    fetched: Fetched
+
+
+class BookPlan(Struct, frozen=True, kw_only=True):
+    """How books are joined and chained."""
+
+    continuity: Literal["none", "range", "previous"]
+    snapshot: Literal["in_band"] | FetchedSnapshot
+    checksum: Literal["none", "kraken"] = "none"
+    truncate: bool = False
+    crossed_is_fault: bool = True
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """Times of the health machine in nanoseconds."""
+
+    ping_every: int = 15_000_000_000
+    ping_timeout: int = 10_000_000_000
+    stale_after: int = 30_000_000_000
+    acknowledge_within: int = 10_000_000_000
+    snapshot_within: int = 10_000_000_000
+    backoff_first: int = 1_000_000_000
+    backoff_most: int = 30_000_000_000
+    healthy_after: int = 60_000_000_000
+
+
+class InstrumentPlan(Struct, frozen=True, kw_only=True):
+    """One instrument of a session; `id` is the registry's."""
+
+    id: int
+    symbol: str
+    depth: int
+    streams: list[PlanStream]
+    price_scale: int = SCALE_UNKNOWN
+    size_scale: int = SCALE_UNKNOWN
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """A session's whole configuration."""
+
+    venue: str
+    venue_number: int
+    decoder: str
+    routes: list[Route]
+    channels: list[Channel]
+    book: BookPlan
+    trade_ids_consecutive: bool
+    ping: str | None
+    timing: Timing
+    messages_per_second: int
+    instruments: list[InstrumentPlan]

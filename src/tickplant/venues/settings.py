@@ -1,0 +1,58 @@
+"""The settings of one venue: the table `[venue.NAME]`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+StreamName = Literal["book", "trades", "ticker"]
+
+Text = Annotated[str, Meta(description="a text in quotes")]
+Names = Annotated[list[str], Meta(description='a list of symbols such as ["BTC/USD", "ETH/USD"]')]
+WebSocketUrl = Annotated[str, Meta(pattern=r"^wss?://[^/]+", description="an address such as wss://host:443")]
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^/]+", description="an address such as https://host:443")]
+Count = Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")]
+Depth = Annotated[int, Meta(ge=0, le=100_000, description="a number of levels, 0 for all that the venue gives")]
+Seconds = Annotated[float, Meta(gt=0, le=86_400, description="seconds, more than 0 and at most 86400")]
+ClassName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description='a class as "module:Class", next to the file or installed',
+    ),
+]
+Streams = Annotated[list[StreamName], Meta(min_length=1, description='a list out of "book", "trades", "ticker"')]
+
+
+class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user may say of one venue. None means: as the venue's description says."""
+
+    instruments: Names = []
+    """Symbols in the venue's spelling."""
+    depth: Depth | None = None
+    """Book levels a side: the subscribed depth, or the depth of the fetched snapshot; 0: all that the venue gives."""
+    streams: Streams = field(default_factory=lambda: ["book", "trades", "ticker"])
+    loops: Count = 1
+    """Ingestion loops that share the instruments, each with its own connections and lane."""
+    url: WebSocketUrl | None = None
+    """Takes the place of the venue's WebSocket address. Without a path the venue's path is kept."""
+    rest_url: HttpUrl | None = None
+    """Takes the place of the venue's REST address, likewise."""
+    ca: Text | None = None
+    """A PEM file of certificates to trust beside the system's."""
+    proxy: HttpUrl | None = None
+    """An HTTP proxy for the connections (CONNECT)."""
+    api_key: Text | None = None
+    """With `api_secret`: opens the venue's private channel, where it has one."""
+    api_secret: Text | None = None
+    class_: ClassName | None = field(name="class", default=None)
+    """A venue of your own, see tickplant.venues.user."""
+    ping_every_s: Seconds | None = None
+    ping_timeout_s: Seconds | None = None
+    stale_after_s: Seconds | None = None
+    acknowledge_within_s: Seconds | None = None
+    snapshot_within_s: Seconds | None = None
+    backoff_first_s: Seconds | None = None
+    backoff_most_s: Seconds | None = None
+    healthy_after_s: Seconds | None = None
