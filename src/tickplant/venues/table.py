@@ -46,12 +46,16 @@ def find_instrument(text: str, default_venue: str | None = None) -> tuple[Venue,
     """
     if default_venue is not None:
         venue = find_venue(default_venue)
-        suffix = text.rpartition(".")[2]
-        symbol = text[: -len(suffix) - 1] if venue_code(suffix) == venue.code and "." in text else text
-    else:
-        parsed = InstrumentId.parse(text)
-        venue, symbol = find_venue(parsed.venue), parsed.symbol
-    return venue, InstrumentId(venue.check_symbol(symbol), venue.code)
+        return venue, InstrumentId(symbol_of(venue, text), venue.code)
+    parsed = InstrumentId.parse(text)
+    venue = find_venue(parsed.venue)
+    return venue, InstrumentId(venue.check_symbol(parsed.symbol), venue.code)
+
+
+def symbol_of(venue: Venue, text: str) -> str:
+    """The checked symbol of `BTC/USD` or `BTC/USD.KRAKEN` at a known venue."""
+    symbol, _, suffix = text.rpartition(".")
+    return venue.check_symbol(symbol if symbol and venue_code(suffix) == venue.code else text)
 
 
 def _user_venue(code: str, class_name: str) -> Venue:
