@@ -1,1 +1,24 @@
-//! (see lib.rs)
+//! Bytes of a socket to WebSocket messages (RFC 6455), as a client.
+//!
+//! - [`frames`]: frames without a socket: bytes in, messages out in place;
+//! - [`handshake`], [`http`], [`url`], [`proxy`]: the way to an open connection, without a socket;
+//! - [`tls`]: which authorities are trusted, and decryption straight from a read;
+//! - [`connection`]: the [`WebSocket`] that an event loop drives, over [`transport`];
+//! - [`error`]: how a connection ends.
+
+pub mod connection;
+pub mod error;
+pub mod frames;
+pub mod handshake;
+pub mod http;
+pub mod proxy;
+pub mod tls;
+mod transport;
+pub mod url;
+
+pub use connection::{Options, Ready, WebSocket};
+pub use error::{Cause, Phase, WireError};
+pub use frames::{FrameError, FrameReader, Limits, Message};
+pub use proxy::Proxy;
+pub use tls::Tls;
+pub use url::Url;
