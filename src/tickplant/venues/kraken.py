@@ -44,7 +44,7 @@ class Kraken(Venue):
             name="instrument",
             subscribe=_request("subscribe", "instrument", '"snapshot":true'),
             unsubscribe='{"method":"unsubscribe","params":{"channel":"instrument"},"req_id":{id}}',
-            acknowledged="symbol",
+            acknowledged="request",
         ),
         Channel(
             stream="book",
@@ -71,13 +71,13 @@ class Kraken(Venue):
             acknowledged="symbol",
         ),
     )
-    # The account's own executions: the channel that needs a token. Its messages are signs of life here.
+    # The account's balances: the channel that needs a token. Its messages are signs of life here.
     private_channel = Channel(
         stream="heartbeat",
-        name="executions",
+        name="balances",
         route=1,
-        subscribe=_request("subscribe", "executions", '"token":"{token}","snap_orders":false,"snap_trades":false'),
-        unsubscribe=_request("unsubscribe", "executions", '"token":"{token}"'),
+        subscribe=_request("subscribe", "balances", '"token":"{token}","snapshot":true'),
+        unsubscribe=_request("unsubscribe", "balances", '"token":"{token}"'),
         acknowledged="request",
     )
     book = BookPlan(continuity="none", snapshot="in_band", checksum="kraken", truncate=True)
