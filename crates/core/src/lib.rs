@@ -9,6 +9,7 @@
 //! - [`book`]: order books, their continuity rules and checksums;
 //! - [`session`]: the pure state machine of one loop, `step(input) -> records, wishes`;
 //! - [`log`]: lanes of records and journal, hot and archived;
+//! - [`views`]: books and wide rows that a reader derives from the log;
 //! - [`plant`]: the loop that joins them: the only module that owns sockets, clock and lane at once.
 
 pub mod book;
@@ -20,4 +21,5 @@ pub mod plant;
 pub mod record;
 pub mod session;
 pub mod venues;
+pub mod views;
 pub mod wire;

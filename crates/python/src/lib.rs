@@ -2,12 +2,24 @@
 
 use pyo3::prelude::*;
 
+mod batch;
+mod records;
+mod views;
+
 #[pymodule]
 mod _native {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::batch::columns::Buffer;
+    #[pymodule_export]
+    use crate::batch::{layouts, vocabularies, Batch, BatchIterator};
+    #[pymodule_export]
+    use crate::views::Mbp;
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::records::register(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }
