@@ -1,3 +1,310 @@
 """Typed face of the native module; `tests/house` checks it against the binary."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Self, final, overload, type_check_only
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+from typing_extensions import Buffer
+
+from tickplant.records import (
+    Action,
+    BookState,
+    ConnectionState,
+    Quality,
+    Reason,
+    Record,
+    Repair,
+    Side,
+    Stream,
+    Subject,
+    SubscriptionState,
+)
+
 __version__: str
+
+# Records: one class a kind. Constructors take the numbers of the layout; what is not given is absent.
+
+@type_check_only
+class _Record:
+    KIND: Final[int]
+    ts_event: Final[int]
+    ts_recv: Final[int]
+    sequence: Final[int]
+    instrument_id: Final[int]
+    instrument: Final[str | None]
+    flags: Final[int]
+    state: Final[BookState]
+    @classmethod
+    def from_bytes(cls, data: bytes, instrument: str | None = None) -> Self: ...
+    def as_dict(self) -> dict[str, Any]: ...
+    def __bytes__(self) -> bytes: ...
+    def __hash__(self) -> int: ...
+
+# fmt: off
+@final
+class Trade(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "price", "size", "ref", "instrument_id", "venue", "action", "side", "flags",
+        "price_scale", "size_scale", "state", "aux"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., price: int = ..., size: int = ...,
+        ref: int = ..., instrument_id: int = ..., venue: int = ..., action: int = ..., side: int = ...,
+        flags: int = ..., price_scale: int = ..., size_scale: int = ..., state: int = ..., aux: int = ...
+    ) -> Self: ...
+    price: Final[int]
+    size: Final[int]
+    ref: Final[int]
+    venue: Final[int]
+    action: Final[Action]
+    side: Final[Side]
+    price_scale: Final[int]
+    size_scale: Final[int]
+    aux: Final[int]
+    price_text: Final[str | None]
+    size_text: Final[str | None]
+
+@final
+class Level(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "price", "size", "ref", "instrument_id", "venue", "action", "side", "flags",
+        "price_scale", "size_scale", "state", "aux"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., price: int = ..., size: int = ...,
+        ref: int = ..., instrument_id: int = ..., venue: int = ..., action: int = ..., side: int = ...,
+        flags: int = ..., price_scale: int = ..., size_scale: int = ..., state: int = ..., aux: int = ...
+    ) -> Self: ...
+    price: Final[int]
+    size: Final[int]
+    ref: Final[int]
+    venue: Final[int]
+    action: Final[Action]
+    side: Final[Side]
+    price_scale: Final[int]
+    size_scale: Final[int]
+    aux: Final[int]
+    price_text: Final[str | None]
+    size_text: Final[str | None]
+
+@final
+class Quote(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "bid_px", "ask_px", "bid_sz", "ask_sz", "instrument_id", "price_scale",
+        "size_scale", "flags", "state"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., bid_px: int = ..., ask_px: int = ...,
+        bid_sz: int = ..., ask_sz: int = ..., instrument_id: int = ..., price_scale: int = ..., size_scale: int = ...,
+        flags: int = ..., state: int = ...
+    ) -> Self: ...
+    bid_px: Final[int]
+    ask_px: Final[int]
+    bid_sz: Final[int]
+    ask_sz: Final[int]
+    price_scale: Final[int]
+    size_scale: Final[int]
+    bid_px_text: Final[str | None]
+    ask_px_text: Final[str | None]
+    bid_sz_text: Final[str | None]
+    ask_sz_text: Final[str | None]
+
+@final
+class Status(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "value", "detail", "ref", "instrument_id", "venue", "subject", "previous",
+        "flags", "current", "reason", "state", "connection"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., value: int = ..., detail: int = ...,
+        ref: int = ..., instrument_id: int = ..., venue: int = ..., subject: int = ..., previous: int = ...,
+        flags: int = ..., current: int = ..., reason: int = ..., state: int = ..., connection: int = ...
+    ) -> Self: ...
+    value: Final[int]
+    detail: Final[int]
+    ref: Final[int]
+    venue: Final[int]
+    subject: Final[Subject]
+    previous: Final[BookState | ConnectionState | SubscriptionState | int]
+    current: Final[BookState | ConnectionState | SubscriptionState | int]
+    reason: Final[Reason]
+    connection: Final[int]
+
+@final
+class Gap(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "last", "ts_end", "ref", "instrument_id", "venue", "stream", "cause",
+        "flags", "repaired_from", "reserved", "state", "count"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., last: int = ..., ts_end: int = ...,
+        ref: int = ..., instrument_id: int = ..., venue: int = ..., stream: int = ..., cause: int = ...,
+        flags: int = ..., repaired_from: int = ..., reserved: int = ..., state: int = ..., count: int = ...
+    ) -> Self: ...
+    last: Final[int]
+    ts_end: Final[int]
+    ref: Final[int]
+    venue: Final[int]
+    stream: Final[Stream]
+    cause: Final[Reason]
+    repaired_from: Final[Repair]
+    reserved: Final[int]
+    count: Final[int]
+
+@final
+class Definition(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "tick", "lot", "ref", "instrument_id", "venue", "action", "instrument_class",
+        "flags", "price_scale", "size_scale", "state", "aux"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., tick: int = ..., lot: int = ...,
+        ref: int = ..., instrument_id: int = ..., venue: int = ..., action: int = ..., instrument_class: int = ...,
+        flags: int = ..., price_scale: int = ..., size_scale: int = ..., state: int = ..., aux: int = ...
+    ) -> Self: ...
+    tick: Final[int]
+    lot: Final[int]
+    ref: Final[int]
+    venue: Final[int]
+    action: Final[Action]
+    instrument_class: Final[int]
+    price_scale: Final[int]
+    size_scale: Final[int]
+    aux: Final[int]
+    tick_text: Final[str | None]
+    lot_text: Final[str | None]
+
+@final
+class Heartbeat(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "value", "detail", "ref", "instrument_id", "venue", "subject", "reserved",
+        "flags", "reserved2", "reserved3", "state", "connection"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., value: int = ..., detail: int = ...,
+        ref: int = ..., instrument_id: int = ..., venue: int = ..., subject: int = ..., reserved: int = ...,
+        flags: int = ..., reserved2: int = ..., reserved3: int = ..., state: int = ..., connection: int = ...
+    ) -> Self: ...
+    value: Final[int]
+    detail: Final[int]
+    ref: Final[int]
+    venue: Final[int]
+    subject: Final[Subject]
+    reserved: Final[int]
+    reserved2: Final[int]
+    reserved3: Final[int]
+    connection: Final[int]
+
+@final
+class Coverage(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "last", "ts_end", "ref", "instrument_id", "venue", "stream", "cause",
+        "flags", "repaired_from", "quality", "state", "count"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., last: int = ..., ts_end: int = ...,
+        ref: int = ..., instrument_id: int = ..., venue: int = ..., stream: int = ..., cause: int = ...,
+        flags: int = ..., repaired_from: int = ..., quality: int = ..., state: int = ..., count: int = ...
+    ) -> Self: ...
+    last: Final[int]
+    ts_end: Final[int]
+    ref: Final[int]
+    venue: Final[int]
+    stream: Final[Stream]
+    cause: Final[Reason]
+    repaired_from: Final[Repair]
+    quality: Final[Quality]
+    count: Final[int]
+
+@final
+class StateHash(_Record):
+    __match_args__: Final = (
+        "ts_event", "ts_recv", "sequence", "hash", "ref", "bid_levels", "ask_levels", "instrument_id", "venue",
+        "reserved", "reserved2", "flags", "price_scale", "size_scale", "state", "depth"
+    )
+    def __new__(
+        cls, *, ts_event: int = ..., ts_recv: int = ..., sequence: int = ..., hash: int = ..., ref: int = ...,
+        bid_levels: int = ..., ask_levels: int = ..., instrument_id: int = ..., venue: int = ..., reserved: int = ...,
+        reserved2: int = ..., flags: int = ..., price_scale: int = ..., size_scale: int = ..., state: int = ...,
+        depth: int = ...
+    ) -> Self: ...
+    hash: Final[int]
+    ref: Final[int]
+    bid_levels: Final[int]
+    ask_levels: Final[int]
+    venue: Final[int]
+    reserved: Final[int]
+    reserved2: Final[int]
+    price_scale: Final[int]
+    size_scale: Final[int]
+    depth: Final[int]
+# fmt: on
+
+@final
+class Mbp:
+    schema: Final[str]
+    ts_event: Final[int]
+    ts_recv: Final[int]
+    sequence: Final[int]
+    price: Final[int]
+    size: Final[int]
+    index: Final[int]
+    instrument_id: Final[int]
+    instrument: Final[str | None]
+    venue: Final[int]
+    action: Final[Action]
+    side: Final[Side]
+    flags: Final[int]
+    price_scale: Final[int]
+    size_scale: Final[int]
+    state: Final[BookState]
+    changes: Final[int]
+    bids: Final[list[tuple[str, str, int]]]
+    asks: Final[list[tuple[str, str, int]]]
+    def as_dict(self) -> dict[str, Any]: ...
+
+# Batches.
+
+@final
+class ColumnBuffer(Buffer):
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class BatchIterator(Iterator[Record | Mbp]):
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Record | Mbp: ...
+    def __length_hint__(self) -> int: ...
+
+@final
+class Batch(Buffer):
+    schema: Final[str]
+    kind: Final[int]
+    lane: Final[str | None]
+    first_index: Final[int]
+    next_index: Final[int]
+    def __new__(cls, schema: str, data: Buffer, *, instruments: Sequence[tuple[int, str]] | None = None) -> Self: ...
+    @staticmethod
+    def from_records(records: Iterable[Record], *, instruments: Sequence[tuple[int, str]] | None = None) -> Batch: ...
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, key: int, /) -> Record | Mbp: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> Batch: ...
+    def __iter__(self) -> BatchIterator: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def to_numpy(self) -> np.ndarray[Any, np.dtype[Any]]: ...
+    def to_arrow(self, *, decimals: bool = False, floats: bool = False, names: bool = False) -> pa.RecordBatch: ...
+    def to_polars(self, *, decimals: bool = False, floats: bool = False, names: bool = False) -> pl.DataFrame: ...
+    def to_df(self, *, decimals: bool = False, floats: bool = False, names: bool = False) -> pd.DataFrame: ...
+    def columns(
+        self, *, decimals: bool = False, floats: bool = False
+    ) -> list[tuple[str, str, ColumnBuffer, ColumnBuffer | None, int]]: ...
+    def filter(self, instruments: str | int | Iterable[str | int]) -> Batch: ...
+    def instrument(self, instrument_id: int) -> str | None: ...
+
+def layouts() -> list[tuple[str, int, int, int, list[tuple[str, str, int]]]]: ...
+def vocabularies() -> list[tuple[str, list[tuple[str, int]]]]: ...

@@ -73,6 +73,16 @@ impl Batch {
         Self { table, rows, from, count: count.min(held), origin, names }
     }
 
+    fn by_hand(table: &'static Table, bytes: &[u8], instruments: Option<Vec<(u32, String)>>) -> Self {
+        let names = Names::default();
+        for (id, name) in instruments.into_iter().flatten() {
+            names.insert(id, &name);
+        }
+        let count = bytes.len() / table.row_bytes;
+        let origin = Origin { next_index: count as u64, ..Origin::default() };
+        Self::new(table, Arc::new(OwnedRows::copy_of(bytes)), 0, count, origin, Arc::new(names))
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.rows.bytes()[self.from..self.from + self.count * self.table.row_bytes]
     }
@@ -171,15 +181,32 @@ impl Batch {
         let bytes = unsafe { std::slice::from_raw_parts(view.buf_ptr().cast::<u8>(), view.len_bytes()) };
         if bytes.len() % table.row_bytes != 0 {
             let row = table.row_bytes;
-            return Err(PyValueError::new_err(format!("{} bytes are no whole rows of {schema} ({row} bytes)", bytes.len())));
+            return Err(PyValueError::new_err(format!(
+                "{} bytes are no whole rows of {schema} ({row} bytes)",
+                bytes.len()
+            )));
         }
-        let names = Names::default();
-        for (id, name) in instruments.into_iter().flatten() {
-            names.insert(id, &name);
+        Ok(Self::by_hand(table, bytes, instruments))
+    }
+
+    /// Makes a batch of record objects, all of one kind.
+    #[staticmethod]
+    #[pyo3(signature = (records, *, instruments = None))]
+    fn from_records(records: &Bound<'_, PyAny>, instruments: Option<Vec<(u32, String)>>) -> PyResult<Self> {
+        let mut bytes = Vec::new();
+        let mut kind = None;
+        for record in records.try_iter()? {
+            let record = record?;
+            let (this, line) = records::line_of(&record)
+                .ok_or_else(|| PyTypeError::new_err(format!("{} is no record", record.get_type())))?;
+            if *kind.get_or_insert(this) != this {
+                return Err(PyTypeError::new_err("the records of a batch are of one kind"));
+            }
+            bytes.extend_from_slice(&line);
         }
-        let count = bytes.len() / table.row_bytes;
-        let origin = Origin { next_index: count as u64, ..Origin::default() };
-        Ok(Self::new(table, Arc::new(OwnedRows::copy_of(bytes)), 0, count, origin, Arc::new(names)))
+        let table = kind.and_then(|kind| table::table_of(kind, 1));
+        let table = table.ok_or_else(|| PyValueError::new_err("a batch needs at least one record"))?;
+        Ok(Self::by_hand(table, &bytes, instruments))
     }
 
     /// The schema of the rows: `trades`, `levels`, `ticker`, `mbp-10`, ...

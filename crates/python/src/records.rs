@@ -4,7 +4,7 @@ pub mod words;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub trait FromLine: Sized {
 
 macro_rules! record_classes {
     ($($(#[$doc:meta])* $name:ident {
-        $($field:ident: $ty:ty = $default:expr,)*
+        fields { $($field:ident: $ty:ty = $default:expr,)* }
         words { $($word:ident = $number:expr,)* }
         texts { $($text:ident: $mantissa:ident / $scale:ident,)* }
     })*) => {
@@ -83,9 +83,9 @@ macro_rules! record_classes {
             }
 
             /// Takes the 64 bytes of a record of this kind; `instrument` names its `instrument_id`.
-            #[staticmethod]
+            #[classmethod]
             #[pyo3(signature = (data, instrument = None))]
-            fn from_bytes(data: &[u8], instrument: Option<&str>) -> PyResult<Self> {
+            fn from_bytes(_class: &Bound<'_, PyType>, data: &[u8], instrument: Option<&str>) -> PyResult<Self> {
                 let line: &[u8; RECORD_BYTES] = data.try_into().map_err(|_| wrong_length(data.len()))?;
                 let mut made = Self::from_line(line, None);
                 if let Some(name) = instrument {
@@ -178,22 +178,28 @@ fn word<'py>(
 record_classes! {
     /// One trade. `side` is the aggressor's; `ref` is the venue's trade id (or its hash, flagged `F_ALTERED`).
     Trade {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, price: i64 = UNDEF_I64, size: i64 = UNDEF_I64,
         r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, flags: u8 = 0, price_scale: u8 = 0, size_scale: u8 = 0, aux: u32 = 0,
+        }
         words { action = Action::Trade as u8, side = Side::None as u8, state = 0, }
         texts { price_text: price / price_scale, size_text: size / size_scale, }
     }
     /// One change of one price level of a book (or of one order, where the venue gives orders). `aux` is the order count.
     Level {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, price: i64 = UNDEF_I64, size: i64 = UNDEF_I64,
         r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, flags: u8 = 0, price_scale: u8 = 0, size_scale: u8 = 0, aux: u32 = 0,
+        }
         words { action = Action::Modify as u8, side = Side::None as u8, state = 0, }
         texts { price_text: price / price_scale, size_text: size / size_scale, }
     }
     /// The venue's own best bid and ask (its ticker).
     Quote {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, bid_px: i64 = UNDEF_I64, ask_px: i64 = UNDEF_I64,
         bid_sz: i64 = UNDEF_I64, ask_sz: i64 = UNDEF_I64, instrument_id: u32 = 0, price_scale: u8 = 0, size_scale: u8 = 0, flags: u8 = 0,
+        }
         words { state = 0, }
         texts {
             bid_px_text: bid_px / price_scale, ask_px_text: ask_px / price_scale,
@@ -202,46 +208,58 @@ record_classes! {
     }
     /// A change of state of a connection, book, subscription, clock, disk or plant (`subject`), and its `reason`.
     Status {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, value: i64 = UNDEF_I64, detail: u64 = UNDEF_U64,
         r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, flags: u8 = 0, connection: u32 = 0,
+        }
         words { subject = record::Subject::Plant as u8, previous = 0, current = 0, reason = 0, state = 0, }
         texts {}
     }
     /// Something is missing: `sequence` to `last` (inclusive; UNDEF where unknown) of `stream`, between two event times.
     Gap {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, last: u64 = UNDEF_U64, ts_end: u64 = UNDEF_U64,
-        r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, flags: u8 = 0, repaired_from: u8 = 0, reserved: u8 = 0, count: u32 = 0,
-        words { stream = record::Stream::Book as u8, cause = 0, state = 0, }
+        r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, flags: u8 = 0, reserved: u8 = 0, count: u32 = 0,
+        }
+        words { stream = record::Stream::Book as u8, cause = 0, repaired_from = 0, state = 0, }
         texts {}
     }
     /// An instrument's definition changed; `ref` is the lane index of the blob with the venue's text.
     Definition {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, tick: i64 = UNDEF_I64, lot: i64 = UNDEF_I64,
-        r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, class: u8 = 0, flags: u8 = 0, price_scale: u8 = 0, size_scale: u8 = 0,
+        r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, instrument_class: u8 = 0, flags: u8 = 0, price_scale: u8 = 0, size_scale: u8 = 0,
         aux: u32 = 0,
+        }
         words { action = Action::Add as u8, state = 0, }
         texts { tick_text: tick / price_scale, lot_text: lot / size_scale, }
     }
     /// A sign of life of a connection; `value` is the round trip in ns where it answered a ping.
     Heartbeat {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, value: i64 = UNDEF_I64, detail: u64 = UNDEF_U64,
         r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, reserved: u8 = 0, flags: u8 = 0, reserved2: u8 = 0, reserved3: u8 = 0,
         connection: u32 = 0,
+        }
         words { subject = record::Subject::Connection as u8, state = 0, }
         texts {}
     }
     /// One interval of the coverage ledger: `ts_event` to `ts_end` of `stream` has this `quality`.
     Coverage {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, last: u64 = UNDEF_U64, ts_end: u64 = UNDEF_U64,
-        r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, flags: u8 = 0, repaired_from: u8 = 0, count: u32 = 0,
-        words { stream = record::Stream::Book as u8, cause = 0, quality = record::Quality::Unproven as u8, state = 0, }
+        r#ref: u64 = UNDEF_U64, instrument_id: u32 = 0, venue: u16 = 0, flags: u8 = 0, count: u32 = 0,
+        }
+        words { stream = record::Stream::Book as u8, cause = 0, repaired_from = 0, quality = record::Quality::Unproven as u8, state = 0, }
         texts {}
     }
     /// The canonical hash of a book right after `sequence`.
     StateHash {
+        fields {
         ts_event: u64 = UNDEF_U64, ts_recv: u64 = UNDEF_U64, sequence: u64 = UNDEF_U64, hash: u64 = UNDEF_U64, r#ref: u64 = UNDEF_U64,
         bid_levels: u32 = 0, ask_levels: u32 = 0, instrument_id: u32 = 0, venue: u16 = 0, reserved: u8 = 0, reserved2: u8 = 0, flags: u8 = 0,
         price_scale: u8 = 0, size_scale: u8 = 0, depth: u32 = 0,
+        }
         words { state = 0, }
         texts {}
     }

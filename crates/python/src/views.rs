@@ -20,7 +20,8 @@ pub struct Mbp {
 impl Mbp {
     pub fn new(table: &'static Table, row: &[u8], names: Arc<Names>) -> Self {
         let head = bytemuck::pod_read_unaligned(&row[..row_bytes(0)]);
-        let levels = (0..table.depth).map(|rank| bytemuck::pod_read_unaligned(&row[row_bytes(rank)..row_bytes(rank + 1)]));
+        let levels =
+            (0..table.depth).map(|rank| bytemuck::pod_read_unaligned(&row[row_bytes(rank)..row_bytes(rank + 1)]));
         Self { table, head, levels: levels.collect(), names }
     }
 

@@ -162,7 +162,7 @@ records! {
     /// An instrument's definition changed; `ref` is the blob with the venue's text. Tick and lot carry the scales.
     Definition = Definition, layout 1 {
         ts_event: u64, ts_recv: u64, sequence: u64, tick: i64, lot: i64, r#ref: u64, instrument_id: u32,
-        venue: u16, action: u8, class: u8, flags: u8, price_scale: u8, size_scale: u8, state: u8, aux: u32,
+        venue: u16, action: u8, instrument_class: u8, flags: u8, price_scale: u8, size_scale: u8, state: u8, aux: u32,
     }
     /// A sign of life of a connection. `value` is the round trip in ns where the heartbeat was an answered ping, else UNDEF.
     Heartbeat = Heartbeat, layout 1 {

@@ -14,7 +14,7 @@ const BLOCK_ROWS: usize = 256;
 const DECIMAL_DIGITS: u32 = 38;
 
 /// Column memory that Python reads through the buffer protocol.
-#[pyclass(frozen, module = "tickplant._native")]
+#[pyclass(frozen, module = "tickplant._native", name = "ColumnBuffer")]
 pub struct Buffer {
     words: Vec<u64>,
     length: usize,
@@ -89,7 +89,13 @@ pub fn transpose(table: &Table, rows: &[u8], decimals: bool, floats: bool) -> Re
             Some(scale) if decimals || floats => extra_columns(field, scale, table.row_bytes, rows, decimals, floats)?,
             _ => Vec::new(),
         };
-        columns.push(Column(field.name.clone(), field.ty.numpy().to_owned(), values, validity.filter(|_| nulls > 0), nulls));
+        columns.push(Column(
+            field.name.clone(),
+            field.ty.numpy().to_owned(),
+            values,
+            validity.filter(|_| nulls > 0),
+            nulls,
+        ));
         columns.extend(extras);
     }
     Ok(columns)
@@ -166,7 +172,9 @@ fn decimal_column(name: &str, numbers: &[Option<(i64, u8)>]) -> Result<Column, S
             Some((mantissa, scale)) => 10i128
                 .checked_pow(u32::from(common - scale))
                 .and_then(|factor| factor.checked_mul(i128::from(mantissa)))
-                .filter(|value| u32::from(common) <= DECIMAL_DIGITS && value.unsigned_abs() < 10u128.pow(DECIMAL_DIGITS))
+                .filter(|value| {
+                    u32::from(common) <= DECIMAL_DIGITS && value.unsigned_abs() < 10u128.pow(DECIMAL_DIGITS)
+                })
                 .ok_or_else(too_wide)?,
         };
         values.extend_from_slice(&value.to_le_bytes());

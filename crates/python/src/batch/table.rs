@@ -30,7 +30,9 @@ pub struct Table {
 
 /// The field that holds the scale of a number field, raw or ranked (`bid_px_03`).
 pub fn scale_field(name: &str) -> Option<&'static str> {
-    let name = name.strip_suffix(|last: char| last.is_ascii_digit()).map_or(name, |rest| rest.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_'));
+    let name = name
+        .strip_suffix(|last: char| last.is_ascii_digit())
+        .map_or(name, |rest| rest.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_'));
     match name {
         "price" | "bid_px" | "ask_px" | "tick" => Some("price_scale"),
         "size" | "bid_sz" | "ask_sz" | "lot" => Some("size_scale"),
@@ -78,7 +80,8 @@ pub fn tables() -> &'static [Table] {
         let mut tables: Vec<Table> = LAYOUTS
             .iter()
             .map(|layout| {
-                let fields = layout.fields.iter().map(|field| (field.name.to_owned(), field.ty, field.offset)).collect();
+                let fields =
+                    layout.fields.iter().map(|field| (field.name.to_owned(), field.ty, field.offset)).collect();
                 let mut table = Table::new(schema_name(layout.kind), layout.kind as u16, RECORD_BYTES, fields, 0);
                 table.layout = layout.number;
                 table

@@ -62,6 +62,7 @@ vocabularies! {
     REASON = "Reason",
     STREAM = "Stream",
     QUALITY = "Quality",
+    REPAIR = "Repair",
 }
 
 impl Vocabulary {
@@ -100,6 +101,7 @@ pub fn vocabulary(field: &str, subject: u8) -> Option<&'static Vocabulary> {
         "reason" | "cause" => &REASON,
         "stream" => &STREAM,
         "quality" => &QUALITY,
+        "repaired_from" => &REPAIR,
         "previous" | "current" => match Subject::from_number(subject)? {
             Subject::Connection => &CONNECTION_STATE,
             Subject::Book => &BOOK_STATE,
@@ -150,9 +152,11 @@ fn shown<'py>(
     names: Option<&Names>,
 ) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
     let bits = field_bits(row, field.ty, field.offset);
-    let none = || Ok(py.None().into_bound(py));
+    let none = || py.None().into_bound(py);
     let shown = match field.name {
-        "price_scale" | "size_scale" if layout.kind != Kind::Definition && layout.kind != Kind::StateHash => return Ok(None),
+        "price_scale" | "size_scale" if layout.kind != Kind::Definition && layout.kind != Kind::StateHash => {
+            return Ok(None)
+        }
         name if name.starts_with("reserved") => return Ok(None),
         "instrument_id" => match names.and_then(|names| names.get(bits as u32)) {
             Some(name) => return Ok(Some(("instrument", name.as_ref().into_pyobject(py)?.into_any()))),
@@ -160,13 +164,13 @@ fn shown<'py>(
         },
         "action" | "side" => char::from(bits as u8).into_pyobject(py)?.into_any(),
         name => match (scale_field(name), vocabulary(name, value(layout, row, "subject") as u8)) {
-            (Some(scale), _) => decimal_text(bits as i64, value(layout, row, scale) as u8).into_pyobject(py)?.into_any(),
-            (None, Some(words)) => {
-                words.word(py, bits)?
+            (Some(scale), _) => {
+                decimal_text(bits as i64, value(layout, row, scale) as u8).into_pyobject(py)?.into_any()
             }
+            (None, Some(words)) => words.word(py, bits)?,
             (None, None) => match field.ty {
-                FieldType::U64 if bits == UNDEF_U64 => none()?,
-                FieldType::I64 if bits as i64 == UNDEF_I64 => none()?,
+                FieldType::U64 if bits == UNDEF_U64 => none(),
+                FieldType::I64 if bits as i64 == UNDEF_I64 => none(),
                 FieldType::I64 => (bits as i64).into_pyobject(py)?.into_any(),
                 _ => bits.into_pyobject(py)?.into_any(),
             },
