@@ -375,9 +375,12 @@ impl BatchIterator {
     }
 }
 
-/// Every table: (schema, kind, layout, bytes of a row, [(field, NumPy type, offset)]).
+/// A field as Python sees it: name, NumPy type, offset.
+type FieldRow = (&'static str, &'static str, usize);
+
+/// Every table: (schema, kind, layout, bytes of a row, fields).
 #[pyfunction]
-pub fn layouts() -> Vec<(&'static str, u16, u16, usize, Vec<(&'static str, &'static str, usize)>)> {
+pub fn layouts() -> Vec<(&'static str, u16, u16, usize, Vec<FieldRow>)> {
     let fields = |table: &'static Table| {
         table.fields.iter().map(|field| (field.name.as_str(), field.ty.numpy(), field.offset)).collect()
     };
