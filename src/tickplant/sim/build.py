@@ -1,0 +1,50 @@
+"""Venues with their markets, from names and a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tickplant.sim.market import Market
+from tickplant.sim.presets import instruments
+from tickplant.sim.venue import Venue
+from tickplant.sim.venues.kraken import TOKEN_LIFETIME_NS, Kraken
+
+
+def build_venue(
+    name: str,
+    *,
+    seed: int,
+    start_ns: int,
+    instrument_count: int = 4,
+    rate: int = 200,
+    depth: int = 250,
+    history: int = 4096,
+    token_lifetime_ns: int = TOKEN_LIFETIME_NS,
+) -> Venue:
+    """One simulated venue: `rate` orders a second over `instrument_count` instruments, starting at `start_ns`.
+
+    The same arguments give the same messages. Raises ValueError for an unknown name or numbers out of range.
+    """
+    market = Market(
+        instruments(name, instrument_count),
+        seed,
+        start_ns=start_ns,
+        rate=rate,
+        depth=depth,
+        history=history,
+        shared_ids=name == "binance_usdm",
+    )
+    match name:
+        case "kraken":
+            return Kraken(market, seed=seed, token_lifetime_ns=token_lifetime_ns)
+    raise ValueError(f"no simulated venue {name!r}")
+
+
+def build_venues(
+    names: Sequence[str], *, seed: int, start_ns: int, instrument_count: int = 4, rate: int = 200
+) -> list[Venue]:
+    """Several venues, each with `rate` orders a second and a seed of its own."""
+    return [
+        build_venue(name, seed=seed + number, start_ns=start_ns, instrument_count=instrument_count, rate=rate)
+        for number, name in enumerate(names)
+    ]

@@ -1,0 +1,156 @@
+"""The simulated venues on real sockets: paths, REST, TLS, pings, dropped connections, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import ssl
+import sys
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.sim.plain import PlainBook, parsed, values
+
+from tickplant.clock import SECOND_NS, wall_ns
+from tickplant.sim import SimServer, build_venue
+from tickplant.sim.venues.kraken import Kraken
+
+SUBSCRIBE = {"method": "subscribe", "params": {"channel": "book", "symbol": ["BTC/USD"], "depth": 25}}
+
+
+def kraken(**settings: Any) -> Any:
+    return build_venue("kraken", seed=3, start_ns=wall_ns(), rate=2000, **settings)
+
+
+async def receive_book(socket: aiohttp.ClientWebSocketResponse, book: PlainBook, messages: int) -> None:
+    while messages:
+        message = parsed((await socket.receive(timeout=10)).data)
+        if message.get("channel") == "book":
+            (data,) = message["data"]
+            sides = [[(row["price"], row["qty"]) for row in data[side]] for side in ("bids", "asks")]
+            (book.load if message["type"] == "snapshot" else book.apply)(*sides)
+            book.truncate(25)
+            messages -= 1
+
+
+async def drain(socket: aiohttp.ClientWebSocketResponse, book: PlainBook) -> None:
+    """Reads until nothing but heartbeats comes."""
+    while True:
+        try:
+            async with asyncio.timeout(0.3):
+                await receive_book(socket, book, 1)
+        except TimeoutError:
+            return
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_client_on_a_socket_holds_the_truth(tls: bool) -> None:
+    async with SimServer([kraken()], tls=tls) as server, aiohttp.ClientSession() as session:
+        address = server.addresses["kraken"]
+        trust = ssl.create_default_context(cafile=server.ca_path) if tls else True
+        assert address.websocket.startswith("wss://127.0.0.1:" if tls else "ws://127.0.0.1:")
+        async with session.ws_connect(address.websocket, ssl=trust) as socket:
+            assert parsed((await socket.receive()).data)["channel"] == "status"
+            await socket.send_json(SUBSCRIBE)
+            book = PlainBook()
+            await receive_book(socket, book, 500)
+            server.running(False)
+            await drain(socket, book)
+            assert book.levels() == values(server.venue("kraken").book("BTC/USD"), 25)
+        async with session.get(f"{address.http}/0/public/AssetPairs", ssl=trust) as reply:
+            assert reply.status == 200
+            assert reply.content_type == "application/json"
+        async with session.get(f"{address.http}/v3", ssl=trust) as reply:
+            assert reply.status == 404
+        if tls:
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                await session.ws_connect(address.websocket)
+    assert server.ca_path is None or not server.ca_path.exists()
+
+
+async def test_a_wrong_path_is_no_websocket() -> None:
+    async with SimServer([kraken()]) as server, aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(server.addresses["kraken"].websocket + "x")
+        assert refused.value.status == 404
+
+
+async def test_dropped_connections_end_and_new_ones_start_afresh() -> None:
+    async with SimServer([kraken()]) as server, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with session.ws_connect(server.addresses["kraken"].websocket) as socket:
+                await socket.send_json(SUBSCRIBE)
+                await receive_book(socket, PlainBook(), 3)
+                assert server.connections("kraken") == 1
+                assert server.drop_connections("kraken") == 1
+                while (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+                    pass
+                assert server.connections("kraken") == 0
+
+
+async def test_the_end_is_a_close_frame() -> None:
+    async with aiohttp.ClientSession() as session:
+        async with SimServer([kraken()]) as server:
+            socket = await session.ws_connect(server.addresses["kraken"].websocket)
+            await socket.receive()
+            reader = asyncio.create_task(socket.receive())
+        await reader
+        assert socket.close_code == 1001
+
+
+async def test_a_client_without_pongs_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Kraken, "ping_every_ns", SECOND_NS // 10)
+    monkeypatch.setattr(Kraken, "pong_within_ns", SECOND_NS // 5)
+    async with SimServer([kraken()]) as server, aiohttp.ClientSession() as session:
+        address = server.addresses["kraken"].websocket
+        async with session.ws_connect(address, autoping=False) as mute, session.ws_connect(address) as answering:
+            kinds = []
+            while not kinds or kinds[-1] not in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
+                await answering.send_json({"method": "ping"})
+                await answering.receive(timeout=5)
+                kinds.append((await mute.receive(timeout=5)).type)
+            assert kinds.count(aiohttp.WSMsgType.PING) >= 2
+            assert mute.close_code == 1008
+            await answering.send_json({"method": "ping"})
+            assert not answering.closed
+
+
+async def test_a_venue_that_breaks_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Kraken, now_ns: int) -> Any:
+        raise ArithmeticError("broken on purpose")
+
+    async with SimServer([kraken()]) as server:
+        monkeypatch.setattr(Kraken, "advance", broken)
+        with pytest.raises(ArithmeticError):
+            await asyncio.wait_for(server.wait(), 5)
+        # Stopping tells it once more, for those who did not wait.
+        with pytest.raises(ArithmeticError):
+            await server.stop()
+
+
+async def test_the_command_prints_its_addresses_and_stops() -> None:
+    command = [sys.executable, "-m", "tickplant.sim", "--venues", "kraken", "--instruments", "2", "--seed", "7"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout
+    facts = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    assert facts["venues"]["kraken"]["symbols"] == ["BTC/USD", "ETH/USD"]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(facts["venues"]["kraken"]["websocket"]) as socket,
+    ):
+        assert "status" in (await socket.receive(timeout=5)).data
+        process.send_signal(signal.SIGTERM)
+        assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+    assert await asyncio.wait_for(process.wait(), 5) == 0
+
+
+async def test_the_command_refuses_what_is_not_there() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tickplant.sim", "--venues", "nyse", stderr=asyncio.subprocess.PIPE
+    )
+    _, complaint = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 2
+    assert "nyse" in complaint.decode()
+    assert "kraken" in complaint.decode()
