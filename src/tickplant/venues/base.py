@@ -106,6 +106,8 @@ class Venue:
     symbol_example: ClassVar[str]
     symbol_separator: ClassVar[str]
     """What stands between base and quote."""
+    symbol_in_frame: ClassVar[str]
+    """A pattern whose group 1 is a symbol in a message, to list the instruments of a recording."""
 
     # symbols
 

@@ -39,6 +39,7 @@ class BinanceUsdm(Venue):
     symbol_pattern = r"[^\W_a-z]{2,}(_\d{6})?"
     symbol_example = "BTCUSDT"
     symbol_separator = ""
+    symbol_in_frame = r'"s":\s*"([^"]+)"'
 
     def parse_instruments(self, body: bytes) -> list[Definition]:
         return parse_exchange_info(body, self.code)

@@ -48,6 +48,7 @@ class Coinbase(Venue):
     symbol_pattern = r"[A-Z0-9]+-[A-Z0-9]+"
     symbol_example = "BTC-USD"
     symbol_separator = "-"
+    symbol_in_frame = r'"product_id":\s*"([^"]+)"'
 
     def parse_instruments(self, body: bytes) -> list[Definition]:
         # [{"id":"BTC-USD","base_currency":"BTC","quote_currency":"USD","quote_increment":"0.01",

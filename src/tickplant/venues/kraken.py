@@ -92,6 +92,7 @@ class Kraken(Venue):
     symbol_pattern = r"[A-Z0-9.]+x?/[A-Z0-9.]+"
     symbol_example = "BTC/USD"
     symbol_separator = "/"
+    symbol_in_frame = r'"symbol":\s*"([^"]+)"'
 
     def plan_routes(self, settings: VenueSettings) -> tuple[Route, ...]:
         return (*self.routes, self.private_route) if settings.api_key else self.routes

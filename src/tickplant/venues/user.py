@@ -133,6 +133,7 @@ class UserVenue(Venue):
     symbol_pattern: ClassVar[str] = r"\S+"
     symbol_example: ClassVar[str] = "the venue's own"
     symbol_separator: ClassVar[str] = ""
+    symbol_in_frame: ClassVar[str] = r'"symbol":\s*"([^"]+)"'
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

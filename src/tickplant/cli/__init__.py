@@ -1,0 +1,1 @@
+"""The command line: `main.py` holds the door, each other file a few commands or what they show."""

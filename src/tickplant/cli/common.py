@@ -1,0 +1,156 @@
+"""What commands share: settings from options, running until told to stop, output, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+
+from tickplant import config
+from tickplant.errors import (
+    ConfigError,
+    ImportFormatError,
+    LogError,
+    MissingExtra,
+    TickplantError,
+    VenueError,
+    WireError,
+)
+from tickplant.venues.table import find_instrument
+
+
+class Exit(IntEnum):
+    """What an exit code says. Ctrl-C and SIGTERM end a command in order, which is 0."""
+
+    OK = 0
+    UNPROVEN = 1
+    """The command ran, and something that it checks did not hold: a book without proof, a failed check."""
+    USAGE = 2
+    """Unknown command or option."""
+    SETTINGS = 3
+    LOG = 4
+    PEER = 5
+    """A venue or connection."""
+    RECORDING = 6
+    INTERNAL = 70
+    """Our own fault."""
+
+
+def exit_code(error: TickplantError) -> Exit:
+    """The exit code of an error."""
+    match error:
+        case ConfigError() | MissingExtra():
+            return Exit.SETTINGS
+        case LogError():
+            return Exit.LOG
+        case WireError() | VenueError():
+            return Exit.PEER
+        case ImportFormatError():
+            return Exit.RECORDING
+    return Exit.INTERNAL
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+LogOption = Annotated[
+    str | None, typer.Option("--log", metavar="DIR", help="Log directory (log.path).", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as venue.kraken.depth=100. May be repeated."),
+]
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(metavar="[CONFIG]", help="Settings as TOML; without one the environment says it all.")
+]
+
+
+def load_settings(
+    path: Path | None, *, log: str | None = None, sets: Sequence[str] | None = None, instruments: Sequence[str] = ()
+) -> config.Config:
+    """Settings from options: `--set`, `--log` and instruments named on the command line are flags."""
+    flags: dict[str, object] = {}
+    for text in sets or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f'"{text}" sets nothing', file="flag --set", expected="NAME=VALUE")
+        flags[name.strip()] = value.strip()
+    if log is not None:
+        flags["log.path"] = log
+    named: dict[str, list[str]] = {}
+    for text in instruments:
+        venue, instrument = find_instrument(text)
+        named.setdefault(venue.code, []).append(instrument.symbol)
+    flags.update({f"venue.{code}.instruments": symbols for code, symbols in named.items()})
+    return config.load(path, environ=os.environ, flags=flags)
+
+
+def require_instruments(settings: config.Config) -> config.Config:
+    """Raises ConfigError where there is nothing to take."""
+    if not any(venue.instruments for venue in settings.venues.values()):
+        raise ConfigError(
+            "no instrument is configured",
+            hint="name some: a settings file with [venue.kraken] instruments, or EXCHANGE=kraken SYMBOLS=BTC/USD",
+        )
+    return settings
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that is plain and wide where the output is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, soft_wrap=False, width=None if stream.isatty() else 160)
+
+
+def print_json(value: object) -> None:
+    """One object on one line."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as aligned columns, for people and for pipes."""
+    if not rows:
+        return ""
+    names = list(rows[0])
+    cells = [names, *([_cell(row[name]) for name in names] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def run_until_stopped(work: Callable[[asyncio.Event], Awaitable[Exit]]) -> Exit:
+    """Runs a coroutine function; SIGINT and SIGTERM set the event that it is given, and it ends in order."""
+
+    async def run() -> Exit:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        return await work(stop)
+
+    return asyncio.run(run())
+
+
+async def wait(stop: asyncio.Event, seconds: float | None) -> bool:
+    """Waits until told to stop, at most so long; True where it was told."""
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""The door of the command line: commands, and errors as one message with an exit code that means something."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from tickplant import __version__
+from tickplant.cli import about, common
+from tickplant.cli.common import Exit
+from tickplant.errors import TickplantError
+
+EPILOG = """Exit codes: 0 done, or ended by Ctrl-C or SIGTERM; 1 something that the command checks did not hold;
+2 wrong usage; 3 settings; 4 log; 5 venue or connection; 6 recording; 70 a fault of tickplant."""
+
+app = typer.Typer(
+    name="tickplant",
+    help="Market data with its proof: feeds, exact order books, one log.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    cls=TyperGroup,
+)
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"tickplant {__version__}")
+        raise typer.Exit
+
+
+app.command()(about.venues)
+app.command()(about.doctor)
+
+
+def main() -> None:
+    """The entry of the `tickplant` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command and gives its exit code. Errors of ours and of the user print one message, never a traceback."""
+    try:
+        return int(app(arguments, standalone_mode=False) or Exit.OK)
+    except TickplantError as error:
+        return _report(error, common.exit_code(error), arguments)
+    except typer.Abort:
+        return Exit.OK
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does. Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if callable(show):
+            show()
+            return Exit.USAGE
+        if "TICKPLANT_TRACEBACK" in os.environ:
+            raise
+        fault = TickplantError(
+            f"{type(error).__name__}: {error}",
+            where="inside tickplant",
+            hint="this is a fault of ours: run again with TICKPLANT_TRACEBACK=1 and report what it prints",
+        )
+        return _report(fault, Exit.INTERNAL, arguments)
+
+
+def _report(error: TickplantError, code: Exit, arguments: list[str]) -> Exit:
+    if "--json" in arguments:
+        common.print_json(error.to_dict() | {"exit": int(code)})
+    lines = [f"tickplant: {error.what}"]
+    lines += [f"  where: {error.where}"] if error.where else []
+    lines += [f"  what to do: {error.hint}"] if error.hint else []
+    print("\n".join(lines), file=sys.stderr)
+    return code

@@ -1,0 +1,79 @@
+"""The door: exit codes, one message without a traceback, help with an example."""
+
+import json
+
+import pytest
+
+from tickplant import errors
+from tickplant.cli import common, main
+from tickplant.cli.common import Exit
+
+
+def test_each_error_has_the_exit_code_that_help_names():
+    cases = {
+        errors.ConfigError: Exit.SETTINGS,
+        errors.UnknownVenue: Exit.SETTINGS,
+        errors.LaneLocked: Exit.LOG,
+        errors.TlsFailed: Exit.PEER,
+        errors.VenueError: Exit.PEER,
+        errors.ImportFormatError: Exit.RECORDING,
+        errors.PlantError: Exit.INTERNAL,
+    }
+    for kind, code in cases.items():
+        assert common.exit_code(kind("what")) == code
+        assert f"{int(code)} " in main.EPILOG
+
+
+def test_a_users_mistake_is_one_message(capsys):
+    assert main.run(["venues", "krakn"]) == Exit.SETTINGS
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert 'tickplant: "krakn" is no known venue\n' in shown.err
+    assert 'did you mean "KRAKEN"?' in shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_a_mistake_is_json_too(capsys):
+    assert main.run(["venues", "krakn", "--json"]) == Exit.SETTINGS
+    error = json.loads(capsys.readouterr().out)
+    assert (error["error"], error["exit"], error["fault"]) == ("UnknownVenue", 3, "user")
+
+
+def test_wrong_usage(capsys):
+    assert main.run(["venues", "--no-such-option"]) == Exit.USAGE
+    assert main.run(["no-such-command"]) == Exit.USAGE
+    assert "No such" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(main, "app", lambda *_, **__: 1 / 0)
+    assert main.run(["venues"]) == Exit.INTERNAL
+    assert "a fault of ours" in capsys.readouterr().err
+
+
+def test_venues_as_json_lines(capsys):
+    assert main.run(["venues", "--json"]) == Exit.OK
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["venue"] for row in rows] == ["KRAKEN", "BINANCE", "BINANCE_USDM", "COINBASE"]
+
+
+def test_doctor_finds_what_is_wrong(capsys, tmp_path):
+    assert main.run(["doctor", "--log", str(tmp_path), "--json"]) == Exit.OK
+    assert {json.loads(line)["ok"] for line in capsys.readouterr().out.splitlines()} == {True}
+    bad = tmp_path / "plant.toml"
+    bad.write_text("[log]\npaht = 'x'\n")
+    assert main.run(["doctor", str(bad)]) == Exit.UNPROVEN
+    assert f"{bad}:2" in capsys.readouterr().out
+
+
+def commands():
+    import typer.main
+
+    return sorted(typer.main.get_command(main.app).commands.items())
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_command_has_an_example_and_json(name, command):
+    assert f"Example: tickplant {name}" in command.help
+    assert "--json" in {option for parameter in command.params for option in parameter.opts}
+    assert all(parameter.help for parameter in command.params if parameter.param_type_name == "option")
