@@ -160,6 +160,8 @@ pub enum Event {
 pub struct Decoded {
     pub events: Vec<Event>,
     pub rows: Vec<Row>,
+    /// What spans are ranges of, where a decoder cannot point into the frame (a Python one); else empty.
+    pub texts: Vec<u8>,
     /// How often the tolerant parser had to read what the strict scanner did not know.
     pub slow_path: u64,
 }
@@ -168,6 +170,13 @@ impl Decoded {
     pub fn clear(&mut self) {
         self.events.clear();
         self.rows.clear();
+        self.texts.clear();
+    }
+
+    /// The text of a span of the frame that was decoded; empty where the span lies outside of it.
+    pub fn text<'a>(&'a self, frame: &'a [u8], span: &Span) -> &'a [u8] {
+        let whole = if self.texts.is_empty() { frame } else { &self.texts };
+        whole.get(span.clone()).unwrap_or_default()
     }
 }
 
@@ -196,7 +205,20 @@ pub trait Decode: Send {
     /// Appends what a frame says to `out`. On an error nothing that was appended for this frame may be used.
     fn decode(&mut self, frame: &[u8], out: &mut Decoded) -> Result<(), DecodeError>;
 
+    /// Whether [`Decode::prepare`] wants the frames of a read together (a decoder that crosses a costly border).
+    fn takes_batches(&self) -> bool {
+        false
+    }
+
+    /// Given the frames of one read before they are decoded one by one in the same order.
+    fn prepare(&mut self, _frames: &[Vec<u8>]) {}
+
     /// Appends what a REST reply (a snapshot, a list of instruments) says. `symbol` is whom the snapshot was asked for,
     /// since the body of most venues does not say; its events carry an empty span then and the caller knows.
     fn decode_reply(&mut self, body: &[u8], out: &mut Decoded) -> Result<(), DecodeError>;
+}
+
+/// The 64-bit xxh3 hash that stands for an id that is no number (UUIDs, order names).
+pub fn hash_id(text: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text)
 }
