@@ -4,10 +4,12 @@
 //! - [`handshake`], [`http`], [`url`], [`proxy`]: the way to an open connection, without a socket;
 //! - [`tls`]: which authorities are trusted, and decryption straight from a read;
 //! - [`connection`]: the [`WebSocket`] that an event loop drives, over [`transport`];
+//! - [`fetch`]: HTTP replies for the loops, on a thread of its own;
 //! - [`error`]: how a connection ends.
 
 pub mod connection;
 pub mod error;
+pub mod fetch;
 pub mod frames;
 pub mod handshake;
 pub mod http;
@@ -18,6 +20,7 @@ pub mod url;
 
 pub use connection::{Options, Ready, WebSocket};
 pub use error::{Cause, Phase, WireError};
+pub use fetch::{FetchOptions, FetchPort, FetchReply, FetchRequest, Fetcher};
 pub use frames::{FrameError, FrameReader, Limits, Message};
 pub use proxy::Proxy;
 pub use tls::Tls;

@@ -29,7 +29,7 @@ impl Proxy {
         self.url.port
     }
 
-    pub fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         &self.text
     }
 

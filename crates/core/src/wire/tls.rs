@@ -211,7 +211,7 @@ fn append(out: &mut Vec<u8>, mut write: impl FnMut(&mut [u8]) -> Result<usize, u
 }
 
 /// rustls' error in words for a person: which name, which reason, what to do.
-fn cause(error: &rustls::Error) -> Cause {
+pub(super) fn cause(error: &rustls::Error) -> Cause {
     let (what, hint) = match error {
         rustls::Error::InvalidCertificate(error) => (certificate_text(error), certificate_hint(error)),
         rustls::Error::InvalidMessage(_) => {
