@@ -1,5 +1,16 @@
 //! Reader-side views: what a reader derives from LEVEL records without asking the plant.
+//!
+//! [`Replica`] holds one instrument's book as the log tells it, [`Views`] turns the records of a lane into wide rows
+//! (`mbp-1`, `mbp-10`, `bbo`), [`AsOf`] stops a replica at a moment of either clock.
 
+mod as_of;
+mod replica;
 mod row;
+mod rows;
+#[cfg(test)]
+mod tests;
 
+pub use as_of::{AsOf, Moment};
+pub use replica::{Fed, Replica};
 pub use row::*;
+pub use rows::{ViewError, Views};

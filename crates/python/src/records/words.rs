@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use std::sync::{Arc, RwLock};
+use tickplant_core::decimal::Decimal;
 use tickplant_core::record::{Field, FieldType, Kind, Layout, Subject, UNDEF_I64, UNDEF_U64};
 
 /// Names of instruments by their registry id. Shared by all records of a reader; ids only ever gain a name.
@@ -114,15 +115,7 @@ pub fn vocabulary(field: &str, subject: u8) -> Option<&'static Vocabulary> {
 
 /// A mantissa and its scale as plain decimal text; None for UNDEF.
 pub fn decimal_text(mantissa: i64, scale: u8) -> Option<String> {
-    if mantissa == UNDEF_I64 {
-        return None;
-    }
-    let digits = mantissa.unsigned_abs().to_string();
-    let scale = usize::from(scale);
-    let digits = if digits.len() <= scale { format!("{digits:0>width$}", width = scale + 1) } else { digits };
-    let (whole, fraction) = digits.split_at(digits.len() - scale);
-    let sign = if mantissa < 0 { "-" } else { "" };
-    Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
+    (mantissa != UNDEF_I64).then(|| Decimal::new(mantissa, scale).to_string())
 }
 
 /// The number of a field, zero-extended (a signed field keeps its bits). A row shorter than the field gives 0.

@@ -1,0 +1,80 @@
+//! A book at a moment, by either clock.
+
+use super::replica::Replica;
+use crate::clock::Nanos;
+use crate::record::{Level, Status, Subject, UNDEF_U64};
+
+/// Which state is asked for. Both limits count where both are given; UNDEF is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The state after the last message whose running maximum of event times is at most this. A message without an event
+    /// time has the maximum so far.
+    pub at: Nanos,
+    /// What was known then: messages received after this do not count.
+    pub known_at: Nanos,
+}
+
+impl Moment {
+    /// Everything that there is.
+    pub const LAST: Moment = Moment { at: UNDEF_U64, known_at: UNDEF_U64 };
+}
+
+/// Feeds a replica with the records of its instrument until the moment is passed.
+#[derive(Debug)]
+pub struct AsOf {
+    replica: Replica,
+    moment: Moment,
+    /// Receive time of the last record that counted.
+    ts_recv: Nanos,
+    done: bool,
+}
+
+impl AsOf {
+    /// Goes on from `replica`, whose messages all lie before the moment.
+    pub fn new(replica: Replica, moment: Moment) -> Self {
+        Self { replica, moment, ts_recv: 0, done: false }
+    }
+
+    fn passes(&self, ts_event: Nanos, ts_recv: Nanos) -> bool {
+        let ts_event_max = match ts_event {
+            UNDEF_U64 => self.replica.ts_event_max(),
+            given => self.replica.ts_event_max().max(given),
+        };
+        ts_event_max > self.moment.at || (ts_recv != UNDEF_U64 && ts_recv > self.moment.known_at)
+    }
+
+    /// Takes a LEVEL record of the instrument; gives false when it lies behind the moment, as all later ones do.
+    pub fn level(&mut self, index: u64, line: &Level) -> bool {
+        self.done |= self.passes(line.ts_event, line.ts_recv);
+        if !self.done {
+            self.replica.feed(index, line);
+            self.ts_recv = line.ts_recv;
+        }
+        !self.done
+    }
+
+    /// Takes a STATUS record of the instrument: the state of its book counts.
+    pub fn status(&mut self, line: &Status) -> bool {
+        // A STATUS carries no time of the venue's own matching: only the receive clock can pass by it.
+        self.done |= self.passes(UNDEF_U64, line.ts_recv);
+        if !self.done && line.subject == Subject::Book as u8 {
+            self.replica.set_state(line.current);
+            self.ts_recv = line.ts_recv;
+        }
+        !self.done
+    }
+
+    /// Drops an unfinished message: the log was cut here.
+    pub fn interrupt(&mut self) {
+        self.replica.interrupt();
+    }
+
+    /// Receive time of the last record that counted; 0 where none did.
+    pub fn ts_recv(&self) -> Nanos {
+        self.ts_recv
+    }
+
+    pub fn into_replica(self) -> Replica {
+        self.replica
+    }
+}
