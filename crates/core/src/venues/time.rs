@@ -35,7 +35,7 @@ pub fn epoch(count: u64) -> Option<Nanos> {
 #[inline]
 fn two(text: &[u8], at: usize) -> Option<i64> {
     let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
-    (tens < 10 && ones < 10).then_some(i64::from(tens * 10 + ones))
+    (tens < 10 && ones < 10).then(|| i64::from(tens * 10 + ones))
 }
 
 /// The fraction in nanoseconds and what follows it. More than nine digits are refused: they would not be exact.
