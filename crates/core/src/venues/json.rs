@@ -6,7 +6,7 @@
 use super::time;
 use crate::clock::Nanos;
 use crate::decimal::Decimal;
-use crate::event::{DecodeError, Span};
+use crate::event::{hash_id, DecodeError, Span};
 use crate::record::UNDEF_U64;
 use jiter::{Jiter, JiterError, Peek};
 
@@ -122,7 +122,7 @@ impl<'f> Value<'f> {
     /// A trade id and whether it is the hash of a text that is no number.
     pub fn identity(&self) -> (u64, bool) {
         let text = self.text();
-        parse_unsigned(text).map_or_else(|| (xxhash_rust::xxh3::xxh3_64(text), true), |number| (number, false))
+        parse_unsigned(text).map_or_else(|| (hash_id(text), true), |number| (number, false))
     }
 
     /// A time as RFC 3339 text.

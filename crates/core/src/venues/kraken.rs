@@ -34,7 +34,8 @@ impl Decode for Kraken {
             b"ticker" => data()?.each(|item| read_ticker(&item, out)),
             b"instrument" => read_instruments(&data()?, out),
             // {"channel":"heartbeat"}
-            b"heartbeat" => {
+            // {"channel":"balances","type":"update","data":[..],"sequence":2}   the private channel: a sign of life
+            b"heartbeat" | b"balances" => {
                 out.events.push(Event::Heartbeat { request: None, ts_event: UNDEF_U64 });
                 Ok(())
             }

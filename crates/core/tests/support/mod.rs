@@ -83,8 +83,8 @@ fn tell(event: &Event, rows: &[Row], frame: &[u8]) -> String {
                 "quote {} sequence={} bid={} ask={} ts={}",
                 text(&quote.symbol),
                 optional(quote.sequence),
-                side(&quote.bid.map(|(price, size)| (price, size))),
-                side(&quote.ask.map(|(price, size)| (price, size))),
+                side(&quote.bid),
+                side(&quote.ask),
                 optional(quote.ts_event)
             )
         }
