@@ -11,8 +11,8 @@ import tickplant
 STAGES = {
     "wire", "venues", "session", "book", "log", "gateway", "bridge", "analytics", "orders", "refdata", "tape", "sim"
 }  # fmt: skip
-# A session owns its books; everything else is joined above the stages (plant, cli, config, testing).
-MAY_IMPORT = {("session", "book")}
+# A session owns its books, and so does a reader's view; everything else is joined above the stages (plant, cli, config, testing).
+MAY_IMPORT = {("session", "book"), ("views", "book")}
 ABOVE = {"cli", "testing"}
 
 

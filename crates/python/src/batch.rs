@@ -11,7 +11,7 @@ use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PySlice, PyString};
+use pyo3::types::{IntoPyDict, PySlice, PyString};
 use std::os::raw::{c_int, c_void};
 use std::sync::Arc;
 use table::Table;
@@ -161,9 +161,12 @@ fn cached<'py>(
 fn table_call<'py>(
     slf: &Bound<'py, Batch>,
     name: &str,
-    options: Option<&Bound<'py, PyDict>>,
+    decimals: bool,
+    floats: bool,
+    names: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    slf.py().import("tickplant.log.tables")?.getattr(name)?.call((slf,), options)
+    let options = [("decimals", decimals), ("floats", floats), ("names", names)].into_py_dict(slf.py())?;
+    slf.py().import("tickplant.log.tables")?.getattr(name)?.call((slf,), Some(&options))
 }
 
 #[pymethods]
@@ -291,21 +294,26 @@ impl Batch {
     }
 
     /// A `pyarrow.RecordBatch`: see `tickplant.log.tables.to_arrow` for the options and the meaning of columns.
-    #[pyo3(signature = (**options))]
-    fn to_arrow<'py>(slf: &Bound<'py, Self>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-        table_call(slf, "to_arrow", options)
+    #[pyo3(signature = (*, decimals = false, floats = false, names = false))]
+    fn to_arrow<'py>(slf: &Bound<'py, Self>, decimals: bool, floats: bool, names: bool) -> PyResult<Bound<'py, PyAny>> {
+        table_call(slf, "to_arrow", decimals, floats, names)
     }
 
     /// A `polars.DataFrame` of the same columns as `to_arrow`.
-    #[pyo3(signature = (**options))]
-    fn to_polars<'py>(slf: &Bound<'py, Self>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-        table_call(slf, "to_polars", options)
+    #[pyo3(signature = (*, decimals = false, floats = false, names = false))]
+    fn to_polars<'py>(
+        slf: &Bound<'py, Self>,
+        decimals: bool,
+        floats: bool,
+        names: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        table_call(slf, "to_polars", decimals, floats, names)
     }
 
     /// A `pandas.DataFrame` of the same columns as `to_arrow`; absent values are `pd.NA`, whole numbers stay whole.
-    #[pyo3(signature = (**options))]
-    fn to_df<'py>(slf: &Bound<'py, Self>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-        table_call(slf, "to_df", options)
+    #[pyo3(signature = (*, decimals = false, floats = false, names = false))]
+    fn to_df<'py>(slf: &Bound<'py, Self>, decimals: bool, floats: bool, names: bool) -> PyResult<Bound<'py, PyAny>> {
+        table_call(slf, "to_df", decimals, floats, names)
     }
 
     /// The rows transposed: (name, type, values, validity, nulls) a column. Types are NumPy's, `decimal:<scale>`, `f8`.
