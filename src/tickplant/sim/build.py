@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from tickplant.sim.market import Market
 from tickplant.sim.presets import instruments
 from tickplant.sim.venue import Venue
+from tickplant.sim.venues.binance import Binance
+from tickplant.sim.venues.binance_usdm import BinanceUsdm
+from tickplant.sim.venues.coinbase import Coinbase
 from tickplant.sim.venues.kraken import TOKEN_LIFETIME_NS, Kraken
 
 
@@ -37,6 +40,12 @@ def build_venue(
     match name:
         case "kraken":
             return Kraken(market, seed=seed, token_lifetime_ns=token_lifetime_ns)
+        case "binance":
+            return Binance(market)
+        case "binance_usdm":
+            return BinanceUsdm(market)
+        case "coinbase":
+            return Coinbase(market)
     raise ValueError(f"no simulated venue {name!r}")
 
 
