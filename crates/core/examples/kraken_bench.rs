@@ -18,11 +18,14 @@ const MESSAGES: usize = 20_000;
 /// One side of the market: sizes in 10^-8 by price in tenths, counted away from the touch.
 type Market = BTreeMap<u64, u64>;
 
+/// The name of a figure, and what runs all frames once and counts the messages that came out right.
+type Way<'a> = (&'static str, Box<dyn FnMut() -> usize + 'a>);
+
 fn main() {
     let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(15);
     for depth in [10, 100] {
         let frames = stream(depth);
-        let mut ways: [(&str, Box<dyn FnMut() -> usize>); 4] = [
+        let mut ways: [Way<'_>; 4] = [
             ("verified_ns", Box::new(|| verify(decoder("kraken").unwrap(), depth, &frames))),
             ("decode_only_ns", Box::new(|| decode_only(&frames))),
             ("tolerant_ns", Box::new(|| verify(tolerant_decoder("kraken").unwrap(), depth, &frames))),
