@@ -1,4 +1,4 @@
-"""Coinbase's dialect: the book by truth at every batch, matches with the maker's side, refusals of the whole request."""
+"""Coinbase's dialect: the book by truth at every batch, matches with the maker's side, refusals of all."""
 
 from __future__ import annotations
 

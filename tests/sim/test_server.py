@@ -14,7 +14,7 @@ import pytest
 from tests.sim.plain import PlainBook, parsed, values
 
 from tickplant.clock import SECOND_NS, wall_ns
-from tickplant.sim import SimServer, build_venue
+from tickplant.sim import SimServer, build_venue, build_venues
 from tickplant.sim.venues.kraken import Kraken
 
 SUBSCRIBE = {"method": "subscribe", "params": {"channel": "book", "symbol": ["BTC/USD"], "depth": 25}}
@@ -68,6 +68,28 @@ async def test_a_client_on_a_socket_holds_the_truth(tls: bool) -> None:
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
                 await session.ws_connect(address.websocket)
     assert server.ca_path is None or not server.ca_path.exists()
+
+
+async def test_all_venues_listen_under_their_real_paths() -> None:
+    asked = {
+        "kraken": ("", SUBSCRIBE, "book"),
+        "binance": ("?streams=btcusdt@depth@100ms", None, "btcusdt@depth@100ms"),
+        "binance_usdm": ("", {"method": "SUBSCRIBE", "params": ["btcusdt@depth@0ms"], "id": 1}, "depthUpdate"),
+        "coinbase": ("", {"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["level2_batch"]}, "l2update"),
+    }
+    venues = build_venues(list(asked), seed=1, start_ns=wall_ns(), rate=500)
+    paths = ["/0/public/Time", "/api/v3/depth?symbol=BTCUSDT", "/fapi/v1/depth?symbol=BTCUSDT&limit=5", "/products"]
+    async with SimServer(venues) as server, aiohttp.ClientSession() as session:
+        for (name, (query, request, expected)), path in zip(asked.items(), paths, strict=True):
+            address = server.addresses[name]
+            async with session.ws_connect(address.websocket + query) as socket:
+                if request:
+                    await socket.send_json(request)
+                while expected not in (await socket.receive(timeout=5)).data:
+                    pass
+            async with session.get(address.http + path) as reply:
+                assert reply.status == 200
+                assert await reply.json()
 
 
 async def test_a_wrong_path_is_no_websocket() -> None:
