@@ -1,3 +1,434 @@
 //! The session machine of one loop: `step(input) -> records, wishes`. It owns no socket, clock, file or randomness.
+//!
+//! The same inputs give the same records and wishes, so live, replay, simulation and rebuild run this code and no other.
+//! What is *intended* (which instruments, which of their streams) is kept apart from what is *actual* (what each channel of
+//! each instrument is at); every step ends by carrying the difference towards nothing. The parts, in the order of the flow:
+//!
+//! - [`types`]: inputs, wishes, the plan; [`journal`]: inputs as entries of the journal and back;
+//! - `connection`: a route's life from wanted to closed, back-off, login, pings, silence; [`arrows`]: the table of moves;
+//! - `subscriptions`, `answers`: intended and actual subscriptions, what venues answer;
+//! - `books`: snapshots, updates, proofs, resyncs, over the pure chain rules of `sync`;
+//! - `trades`: ids, replays, holes; `records`: the 64 bytes of each fact.
+
+mod answers;
+pub mod arrows;
+mod books;
+mod connection;
+pub mod journal;
+mod records;
+mod subscriptions;
+mod symbols;
+mod sync;
+mod trades;
 pub mod types;
+
+pub use records::{NO_CONNECTION, SAMPLE_BYTES_MOST};
 pub use types::*;
+
+use crate::book::Book;
+use crate::clock::{Nanos, Rng};
+use crate::event::{Change, Decode, DecodeError, Decoded, Event, Span};
+use crate::record::{BookState, ConnectionState, Reason, Subject, SubscriptionState};
+use books::BookSync;
+use connection::Link;
+use records::{Fact, Stamp};
+use subscriptions::{Item, Pending, Shape};
+use symbols::{Slot, Symbols};
+use trades::TradeStream;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Rounds of settling in one step at most; each round moves something on, and what is left is taken up by the next step.
+const ROUNDS_MOST: usize = 16;
+
+/// The machine. Feed it [`Input`]s in their order with [`Session::step`]; the first is [`Input::Start`].
+pub struct Session {
+    plan: Plan,
+    decoder: Box<dyn Decode>,
+    rng: Rng,
+    links: Vec<Link>,
+    shapes: Vec<Shape>,
+    /// Subscriptions of channels that are for the whole connection.
+    wide: Vec<Item>,
+    instruments: Vec<Instrument>,
+    symbols: Symbols,
+    pending: Vec<Pending>,
+    /// Snapshots that are being fetched.
+    fetches: Vec<(u64, Slot)>,
+    /// The venue asked for patience: nothing is fetched before.
+    fetch_after: Nanos,
+    next_id: u64,
+    now: Nanos,
+    /// The time of the last `WakeAt` that has not come yet.
+    wake: Option<Nanos>,
+    /// Something moved that deadlines or subscriptions depend on.
+    unsettled: bool,
+    started: bool,
+    draining: bool,
+    /// The disk is full: no connection is made.
+    paused: bool,
+    decoded: Decoded,
+    changes: Vec<Change>,
+    order: Vec<usize>,
+}
+
+/// Everything about one instrument.
+struct Instrument {
+    id: u32,
+    symbol: Box<str>,
+    symbol_lower: Box<str>,
+    depth: u32,
+    /// A bit for each [`StreamName`].
+    streams: u8,
+    holders: u32,
+    scales: (u8, u8),
+    /// Actual subscriptions by channel.
+    items: Vec<Item>,
+    sync: BookSync,
+    trades: TradeStream,
+    /// xxh3 of the last definition's text; 0 before the first.
+    definition: u64,
+    counters: Counters,
+}
+
+/// What is counted of an instrument.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Venue messages about it that were taken.
+    pub messages: u64,
+    pub records: u64,
+    pub trades: u64,
+    pub checksums_passed: u64,
+    pub checksums_failed: u64,
+    /// Messages that carried no checksum where the plan has one.
+    pub checksums_absent: u64,
+    pub gaps: u64,
+    pub resyncs: u64,
+    /// Messages and trades that said what was known.
+    pub duplicates: u64,
+}
+
+/// One instrument's line of [`Session::summary`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstrumentSummary {
+    pub instrument_id: u32,
+    pub symbol: String,
+    pub holders: u32,
+    pub counters: Counters,
+    /// The book's state; without a book, Live while any stream is active, else Closed.
+    pub state: BookState,
+    /// Why the book is in its state.
+    pub reason: Reason,
+}
+
+/// One line of [`Session::connections`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionSummary {
+    pub state: ConnectionState,
+    /// Failures since the connection was last proven healthy.
+    pub failures: u32,
+    /// Frames that were not the venue's dialect.
+    pub malformed: u64,
+}
+
+impl Session {
+    /// A session at rest; `seed` is that of its jitter. The first step must be [`Input::Start`].
+    pub fn new(decoder: Box<dyn Decode>, plan: Plan, seed: u64) -> Self {
+        let shapes: Vec<Shape> = plan.channels.iter().map(Shape::new).collect();
+        let instruments = plan.instruments.clone();
+        let mut session = Self {
+            links: plan.routes.iter().map(|_| Link::default()).collect(),
+            wide: plan.channels.iter().map(|_| Item::default()).collect(),
+            shapes,
+            plan,
+            decoder,
+            rng: Rng::new(seed),
+            instruments: Vec::new(),
+            symbols: Symbols::default(),
+            pending: Vec::new(),
+            fetches: Vec::new(),
+            fetch_after: 0,
+            next_id: 1,
+            now: 0,
+            wake: None,
+            unsettled: false,
+            started: false,
+            draining: false,
+            paused: false,
+            decoded: Decoded::default(),
+            changes: Vec::new(),
+            order: Vec::new(),
+        };
+        for instrument in &instruments {
+            // A plan that names an instrument twice or contradicts itself holds it once: the first line stands.
+            let _ = session.hold(instrument);
+        }
+        session
+    }
+
+    /// Takes one input at its time and appends what it gives. A time before the last one counts as the last one.
+    pub fn step(&mut self, at: Nanos, input: Input<'_>, out: &mut Out) {
+        self.now = self.now.max(at);
+        if self.wake.is_some_and(|wake| wake <= self.now) {
+            self.wake = None;
+            self.unsettled = true;
+        }
+        match input {
+            Input::Start { .. } => {
+                self.started = true;
+                self.unsettled = true;
+            }
+            Input::Frame { connection, payload } => self.on_frame(connection, payload, out),
+            Input::Opened { connection } => self.on_opened(connection, out),
+            Input::Pong { connection, payload } => self.on_pong(connection, payload, out),
+            Input::PeerPing { connection } => self.on_peer_ping(connection, out),
+            Input::Closed { connection, reason, detail, retry_after } => {
+                self.on_closed(connection, reason, detail, retry_after, out);
+            }
+            Input::HttpReply { request, status, retry_after, body } => {
+                self.on_reply(request, status, retry_after, body, out);
+            }
+            Input::Timer => self.unsettled = true,
+            Input::Sent { .. } => {}
+            Input::Command(command) => self.on_command(command, out),
+        }
+        if self.unsettled && self.started {
+            self.settle(out);
+        }
+    }
+
+    /// Carries everything that waits for a time, a turn or an answer as far as it can go, then sets the next waking.
+    fn settle(&mut self, out: &mut Out) {
+        for _ in 0..ROUNDS_MOST {
+            self.unsettled = false;
+            self.expire_requests(out);
+            for connection in 0..self.links.len() {
+                self.settle_link(connection as Connection, out);
+            }
+            self.settle_books(out);
+            if !self.unsettled {
+                break;
+            }
+        }
+        let links = (0..self.links.len()).filter_map(|connection| self.link_deadline(connection as Connection));
+        let requests = self.pending.iter().map(|pending| pending.until);
+        let next = links.chain(requests).chain(self.books_deadline()).filter(|&at| at != Nanos::MAX).min();
+        if let Some(at) = next {
+            // A deadline that is already past is one that this step created: it comes with the next tick of time.
+            let at = at.max(self.now + 1);
+            if self.wake.is_none_or(|wake| at < wake) {
+                self.wake = Some(at);
+                out.wishes.push(Wish::WakeAt { at });
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command, out: &mut Out) {
+        self.unsettled = true;
+        match command {
+            Command::Granted { connection } => self.on_granted(connection, out),
+            _ if self.draining => {}
+            Command::Subscribe { instruments } => self.subscribe(&instruments, out),
+            Command::Unsubscribe { instrument_ids } => self.unsubscribe(&instrument_ids, out),
+            Command::Resync { instrument_id } => self.resync_asked(instrument_id, out),
+            Command::Reconnect => self.reconnect_all(out),
+            Command::Token { connection, token, detail } => self.on_token(connection, token, &detail, out),
+            Command::Note { reason, value, detail } => self.on_note(reason, value, &detail, out),
+            Command::Drain => self.drain(out),
+        }
+    }
+
+    /// Tells what the driver noticed. On a full disk every connection is closed until there is room.
+    fn on_note(&mut self, reason: u8, value: i64, detail: &str, out: &mut Out) {
+        let reason = Reason::from_number(reason).unwrap_or(Reason::None);
+        let subject = match reason {
+            Reason::ClockStep => Subject::Clock,
+            Reason::DiskFull | Reason::DiskRecovered => Subject::Disk,
+            _ => Subject::Plant,
+        };
+        let fact = Fact { value, text: detail.as_bytes(), ..Fact::new(subject, 0, 0, reason) };
+        records::status(out, self.stamp(), &fact);
+        match reason {
+            Reason::DiskFull => {
+                self.paused = true;
+                self.close_all(Reason::DiskFull, out);
+            }
+            Reason::DiskRecovered => self.paused = false,
+            _ => {}
+        }
+    }
+
+    fn on_frame(&mut self, connection: Connection, payload: &[u8], out: &mut Out) {
+        if !self.heard(connection, out) {
+            return;
+        }
+        let mut decoded = std::mem::take(&mut self.decoded);
+        decoded.clear();
+        match self.decoder.decode(payload, &mut decoded) {
+            Ok(()) => {
+                self.links[connection as usize].malformed_in_row = 0;
+                self.on_events(connection, &decoded, payload, out);
+            }
+            Err(error) => self.on_bad_frame(connection, &error, payload, out),
+        }
+        self.decoded = decoded;
+    }
+
+    fn on_events(&mut self, connection: Connection, decoded: &Decoded, frame: &[u8], out: &mut Out) {
+        let mut index = 0;
+        let mut listed = false;
+        while let Some(event) = decoded.events.get(index) {
+            index += match event {
+                Event::Book(book) => {
+                    let rows = decoded.rows.get(book.rows.clone()).unwrap_or(&[]);
+                    self.on_book(connection, book, rows, frame, out);
+                    1
+                }
+                Event::Trade(_) => self.on_trades(connection, &decoded.events[index..], frame, out),
+                Event::Answer(answer) if answer.refusal.is_none() && self.links[connection as usize].lists => {
+                    listed = true;
+                    1
+                }
+                event => {
+                    self.on_event(connection, event, frame, out);
+                    1
+                }
+            };
+            if !self.links[connection as usize].is_open() {
+                return;
+            }
+        }
+        if listed {
+            self.on_listing(connection, &decoded.events, frame, out);
+        }
+    }
+
+    fn on_event(&mut self, connection: Connection, event: &Event, frame: &[u8], out: &mut Out) {
+        match event {
+            Event::Book(_) | Event::Trade(_) => {}
+            Event::Quote(quote) => {
+                let symbol = text(frame, &quote.symbol);
+                if let Some(slot) = self.receive(connection, StreamName::Ticker, symbol, out) {
+                    let stamp = self.stamp();
+                    let instrument = &mut self.instruments[slot as usize];
+                    instrument.counters.messages += 1;
+                    if records::quote(out, stamp, instrument.id, quote, BookState::Live) {
+                        instrument.counters.records += 1;
+                    } else {
+                        self.tell_instrument(slot, Reason::NumberRange, frame, out);
+                    }
+                }
+            }
+            Event::Definition(definition) => {
+                let symbol = text(frame, &definition.symbol);
+                if let Some(slot) = self.receive(connection, StreamName::Definitions, symbol, out) {
+                    self.on_definition(slot, definition, frame, out);
+                }
+            }
+            Event::Answer(answer) => self.on_answer(connection, answer, frame, out),
+            Event::Heartbeat { request, ts_event } => self.on_heartbeat(connection, *request, *ts_event, out),
+            Event::Ping { reply } => {
+                let reply = String::from_utf8_lossy(text(frame, reply)).into_owned();
+                self.send(connection, reply, None, out);
+            }
+            Event::Welcome { authenticated } => self.on_welcome(connection, *authenticated, out),
+            Event::AuthFailed { text: span } => self.on_auth_failed(connection, text(frame, span), out),
+            Event::Maintenance { text: span } => {
+                self.close(connection, Reason::Maintenance, text(frame, span), out);
+            }
+            Event::Error { text: span } => self.on_venue_error(connection, text(frame, span), out),
+        }
+    }
+
+    fn on_definition(&mut self, slot: Slot, event: &crate::event::DefinitionEvent, frame: &[u8], out: &mut Out) {
+        let stamp = self.stamp();
+        let instrument = &mut self.instruments[slot as usize];
+        instrument.counters.messages += 1;
+        let whole = text(frame, &event.text);
+        let hash = xxh3_64(whole).max(1);
+        if instrument.definition == hash {
+            return;
+        }
+        let first = std::mem::replace(&mut instrument.definition, hash) == 0;
+        instrument.counters.records += 1;
+        records::definition(out, stamp, instrument.id, event, first, whole);
+        instrument.scales = (event.price_scale, event.size_scale);
+        instrument.sync.book.set_scales(event.price_scale, event.size_scale);
+    }
+
+    /// A frame that is refused: an instrument that is known to be in it is resynced, the others are left alone.
+    fn on_bad_frame(&mut self, connection: Connection, error: &DecodeError, frame: &[u8], out: &mut Out) {
+        let (reason, symbol) = match error {
+            DecodeError::Malformed { .. } => (Reason::BadMessage, None),
+            DecodeError::Number { symbol, .. } => (Reason::NumberRange, Some(symbol)),
+            DecodeError::NegativeSize { symbol, .. } => (Reason::NegativeSize, Some(symbol)),
+        };
+        let named = symbol.map(|span| text(frame, span)).filter(|symbol| !symbol.is_empty());
+        match named.and_then(|symbol| self.symbols.find(symbol)) {
+            Some(slot) => self.impossible(connection, slot, reason, frame, out),
+            // A whole message about an instrument that is not ours.
+            None if named.is_some() => {}
+            None => self.on_unreadable(connection, reason, frame, out),
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { at: self.now, venue: self.plan.venue_number }
+    }
+
+    /// Tells something about an instrument that changes no state, with a sample.
+    fn tell_instrument(&mut self, slot: Slot, reason: Reason, sample: &[u8], out: &mut Out) {
+        let instrument_id = self.instruments[slot as usize].id;
+        let fact = Fact { instrument_id, text: sample, ..Fact::new(Subject::Instrument, 0, 0, reason) };
+        records::status(out, self.stamp(), &fact);
+    }
+
+    /// Every instrument that was ever held, in the order in which they came.
+    pub fn summary(&self) -> Vec<InstrumentSummary> {
+        let line = |instrument: &Instrument| {
+            let any = instrument.items.iter().any(|item| item.state == SubscriptionState::Active);
+            let (state, reason) = match (instrument.wants(StreamName::Book), any && instrument.holders > 0) {
+                (true, _) => (instrument.sync.state, instrument.sync.reason),
+                (false, true) => (BookState::Live, Reason::None),
+                (false, false) => (BookState::Closed, Reason::None),
+            };
+            InstrumentSummary {
+                instrument_id: instrument.id,
+                symbol: instrument.symbol.to_string(),
+                holders: instrument.holders,
+                counters: instrument.counters,
+                state,
+                reason,
+            }
+        };
+        self.instruments.iter().map(line).collect()
+    }
+
+    /// The connections, by route.
+    pub fn connections(&self) -> Vec<ConnectionSummary> {
+        let line = |link: &Link| ConnectionSummary {
+            state: link.state,
+            failures: link.failures,
+            malformed: link.malformed,
+        };
+        self.links.iter().map(line).collect()
+    }
+
+    /// Whether every connection is closed for good after [`Command::Drain`].
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.links.iter().all(|link| link.state == ConnectionState::Closed)
+    }
+
+    /// The book of an instrument as it stands, whatever its state.
+    pub fn book(&self, instrument_id: u32) -> Option<&Book> {
+        let instrument = self.instruments.iter().find(|instrument| instrument.id == instrument_id)?;
+        Some(&instrument.sync.book)
+    }
+}
+
+/// The bytes of a span; empty where the span does not lie in the frame.
+fn text<'a>(frame: &'a [u8], span: &Span) -> &'a [u8] {
+    frame.get(span.clone()).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,586 @@
+//! A route's connection: wanted, granted, opened, entered, kept healthy, closed, tried again.
+
+use super::arrows::{self, CONNECTION_ARROWS};
+use super::records::{self, Fact};
+use super::subscriptions::expand;
+use super::types::{Connection, Out, Timing, Wish};
+use super::Session;
+use crate::clock::{Nanos, Rng};
+use crate::record::{BookState, ConnectionState, Reason, Subject, UNDEF_I64, UNDEF_U64};
+use std::collections::VecDeque;
+
+/// So many unreadable frames in a row, and the connection is made anew.
+const MALFORMED_IN_ROW_MOST: u32 = 10;
+
+/// How far a connection has come in entering (welcome, token, login).
+#[derive(Debug, Default)]
+struct Entry {
+    welcomed: bool,
+    authenticated: bool,
+    token: Option<String>,
+    token_asked: bool,
+    login_sent: bool,
+    /// The token was renewed once on this connection without proof since that the new one is good.
+    renewed: bool,
+}
+
+/// One route's connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) state: ConnectionState,
+    /// Failures since the connection was last proven healthy: the exponent of the back-off.
+    pub(super) failures: u32,
+    /// `Wish::Connect` is out and unanswered.
+    asked: bool,
+    /// While waiting: when the next attempt may be asked for.
+    retry_at: Nanos,
+    live_since: Option<Nanos>,
+    entered: Nanos,
+    last_seen: Nanos,
+    entry: Entry,
+    ping_at: Nanos,
+    /// The number and time of a ping that is unanswered.
+    ping: Option<(u64, Nanos)>,
+    /// Times of the last messages that were sent, as many as one second allows.
+    recent: VecDeque<Nanos>,
+    /// Subscriptions differ, or may differ, from what is intended.
+    pub(super) dirty: bool,
+    /// Some channel's answers list all that is active.
+    pub(super) lists: bool,
+    pub(super) malformed: u64,
+    pub(super) malformed_in_row: u32,
+    errors: u64,
+    /// Why we are closing it, and whether the next attempt needs no back-off.
+    closing: Reason,
+    at_once: bool,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            state: ConnectionState::Idle,
+            failures: 0,
+            asked: false,
+            retry_at: 0,
+            live_since: None,
+            entered: 0,
+            last_seen: 0,
+            entry: Entry::default(),
+            ping_at: Nanos::MAX,
+            ping: None,
+            recent: VecDeque::new(),
+            dirty: false,
+            lists: false,
+            malformed: 0,
+            malformed_in_row: 0,
+            errors: 0,
+            closing: Reason::None,
+            at_once: false,
+        }
+    }
+}
+
+impl Link {
+    /// The handshake is done and nobody is closing it.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(
+            self.state,
+            ConnectionState::Authenticating
+                | ConnectionState::Subscribing
+                | ConnectionState::Live
+                | ConnectionState::Stale
+        )
+    }
+
+    /// Subscriptions may be sent.
+    pub(super) fn is_entered(&self) -> bool {
+        self.is_open() && self.state != ConnectionState::Authenticating
+    }
+
+    pub(super) fn token(&self) -> &str {
+        self.entry.token.as_deref().unwrap_or("")
+    }
+
+    /// When the next message may be sent: at most `most` in any second, 0 for no limit.
+    pub(super) fn may_send_at(&self, most: u32) -> Nanos {
+        match self.recent.front() {
+            Some(&first) if most > 0 && self.recent.len() >= most as usize => first + crate::clock::SECOND,
+            _ => 0,
+        }
+    }
+
+    fn count_sent(&mut self, now: Nanos, most: u32) {
+        if most > 0 {
+            while self.recent.len() >= most as usize {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(now);
+        }
+    }
+}
+
+/// Full jitter above the least delay: evenly between `backoff_first` and twice that for the first failure, the upper bound
+/// doubled with each further one up to `backoff_most`.
+pub(super) fn backoff(rng: &mut Rng, timing: &Timing, failures: u32) -> Nanos {
+    let least = timing.backoff_first.min(timing.backoff_most);
+    let factor = 1u64.checked_shl(failures.saturating_add(1)).unwrap_or(u64::MAX);
+    let most = least.saturating_mul(factor).min(timing.backoff_most);
+    least + rng.below(most - least + 1)
+}
+
+impl Session {
+    /// Moves a connection and tells it; false, and nothing changes, where the table has no such arrow.
+    pub(super) fn go(
+        &mut self,
+        connection: Connection,
+        to: ConnectionState,
+        reason: Reason,
+        value: i64,
+        text: &[u8],
+        out: &mut Out,
+    ) -> bool {
+        let link = &mut self.links[connection as usize];
+        let from = link.state;
+        if !arrows::allowed(CONNECTION_ARROWS, &from, &to) {
+            return false;
+        }
+        link.state = to;
+        link.entered = self.now;
+        link.live_since = match (from, to) {
+            (ConnectionState::Stale, ConnectionState::Live) | (ConnectionState::Live, ConnectionState::Stale) => {
+                link.live_since
+            }
+            (_, ConnectionState::Live) => Some(self.now),
+            // Kept until the end is judged.
+            (_, ConnectionState::Closing) => link.live_since,
+            _ => None,
+        };
+        self.unsettled = true;
+        let fact = Fact {
+            connection: u32::from(connection),
+            value,
+            text,
+            ..Fact::new(Subject::Connection, from as u8, to as u8, reason)
+        };
+        records::status(out, self.stamp(), &fact);
+        true
+    }
+
+    /// Tells something about a connection whose state lasts.
+    fn tell_connection(&self, connection: Connection, reason: Reason, value: i64, text: &[u8], out: &mut Out) {
+        let state = self.links[connection as usize].state as u8;
+        let fact = Fact {
+            connection: u32::from(connection),
+            value,
+            text,
+            ..Fact::new(Subject::Connection, state, state, reason)
+        };
+        records::status(out, self.stamp(), &fact);
+    }
+
+    /// Brings one connection as far as it can go now.
+    pub(super) fn settle_link(&mut self, connection: Connection, out: &mut Out) {
+        let link = &self.links[connection as usize];
+        match link.state {
+            ConnectionState::Idle => {
+                if !self.paused && !self.draining && self.wants_route(connection) {
+                    self.links[connection as usize].retry_at = self.now;
+                    self.go(connection, ConnectionState::Waiting, Reason::Requested, UNDEF_I64, &[], out);
+                }
+            }
+            ConnectionState::Waiting if !link.asked => {
+                if !self.wants_route(connection) {
+                    self.go(connection, ConnectionState::Idle, Reason::Unsubscribed, UNDEF_I64, &[], out);
+                } else if !self.paused && self.links[connection as usize].retry_at <= self.now {
+                    self.links[connection as usize].asked = true;
+                    out.wishes.push(Wish::Connect { connection });
+                }
+            }
+            ConnectionState::Authenticating => {
+                if link.entered.saturating_add(self.plan.timing.acknowledge_within) <= self.now {
+                    self.close(connection, Reason::AckTimeout, b"no welcome, token or login in time", out);
+                } else {
+                    self.keep_healthy(connection, out);
+                }
+            }
+            ConnectionState::Subscribing | ConnectionState::Live | ConnectionState::Stale => {
+                self.reconcile(connection, out);
+                self.keep_healthy(connection, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// The next time at which [`Session::settle_link`] has something to do.
+    pub(super) fn link_deadline(&self, connection: Connection) -> Option<Nanos> {
+        let link = &self.links[connection as usize];
+        let timing = &self.plan.timing;
+        if link.state == ConnectionState::Waiting {
+            return (!link.asked && !self.paused).then_some(link.retry_at);
+        }
+        if !link.is_open() {
+            return None;
+        }
+        let silence = if link.state == ConnectionState::Stale { 2 } else { 1 };
+        let mut next = link.last_seen.saturating_add(timing.stale_after.saturating_mul(silence));
+        next = next.min(link.ping.map_or(link.ping_at, |(_, sent)| sent.saturating_add(timing.ping_timeout)));
+        if link.state == ConnectionState::Authenticating {
+            next = next.min(link.entered.saturating_add(timing.acknowledge_within));
+        } else if link.dirty {
+            let turn = link.may_send_at(self.plan.messages_per_second);
+            next = if turn > self.now { next.min(turn) } else { next };
+        }
+        Some(next)
+    }
+
+    /// Pings, and judges what stays unanswered.
+    fn keep_healthy(&mut self, connection: Connection, out: &mut Out) {
+        let timing = &self.plan.timing;
+        let (ping_every, ping_timeout, stale_after) = (timing.ping_every, timing.ping_timeout, timing.stale_after);
+        let link = &mut self.links[connection as usize];
+        if !link.is_open() {
+            return;
+        }
+        if link.ping.is_some_and(|(_, sent)| sent.saturating_add(ping_timeout) <= self.now) {
+            return self.close(connection, Reason::PingTimeout, &[], out);
+        }
+        let silent_since = link.last_seen;
+        if silent_since.saturating_add(stale_after.saturating_mul(2)) <= self.now
+            || (link.state != ConnectionState::Live
+                && link.state != ConnectionState::Stale
+                && silent_since.saturating_add(stale_after) <= self.now)
+        {
+            return self.close(connection, Reason::Silent, &[], out);
+        }
+        if link.state == ConnectionState::Live && silent_since.saturating_add(stale_after) <= self.now {
+            self.go(connection, ConnectionState::Stale, Reason::Silent, UNDEF_I64, &[], out);
+            self.move_books(connection, BookState::Live, BookState::Stale, Reason::Silent, out);
+        }
+        let link = &mut self.links[connection as usize];
+        if link.ping.is_none() && link.ping_at <= self.now {
+            let id = self.next_id;
+            self.next_id += 1;
+            link.ping = Some((id, self.now));
+            link.ping_at = self.now.saturating_add(ping_every);
+            match self.plan.ping.as_deref() {
+                Some(ping) => {
+                    let text = expand(ping, |name| (name == "id").then(|| id.to_string().into()));
+                    self.send(connection, text, None, out);
+                }
+                None => {
+                    link.count_sent(self.now, self.plan.messages_per_second);
+                    out.wishes.push(Wish::Ping { connection, payload: id.to_be_bytes() });
+                }
+            }
+        }
+    }
+
+    /// Sends a text. What must not wait (answers to pings, logins) is sent over the limit, but counts.
+    pub(super) fn send(&mut self, connection: Connection, text: String, redacted: Option<String>, out: &mut Out) {
+        self.links[connection as usize].count_sent(self.now, self.plan.messages_per_second);
+        out.wishes.push(Wish::Send { connection, text, redacted });
+    }
+
+    pub(super) fn on_granted(&mut self, connection: Connection, out: &mut Out) {
+        let Some(link) = self.links.get_mut(connection as usize) else { return };
+        if link.state == ConnectionState::Waiting && link.asked {
+            link.asked = false;
+            self.go(connection, ConnectionState::Connecting, Reason::Granted, UNDEF_I64, &[], out);
+        } else if matches!(link.state, ConnectionState::Idle | ConnectionState::Waiting | ConnectionState::Closed) {
+            // Nobody wants the attempt any more; the driver may have begun it.
+            link.asked = false;
+            out.wishes.push(Wish::Close { connection, reason: Reason::Unsubscribed });
+        }
+    }
+
+    pub(super) fn on_opened(&mut self, connection: Connection, out: &mut Out) {
+        let (Some(link), Some(route)) =
+            (self.links.get_mut(connection as usize), self.plan.routes.get(connection as usize))
+        else {
+            return;
+        };
+        if link.state != ConnectionState::Connecting {
+            return;
+        }
+        let enters = route.waits_for_welcome || route.needs_token || route.login.is_some();
+        link.entry = Entry::default();
+        link.last_seen = self.now;
+        link.ping = None;
+        let ping_every = self.plan.timing.ping_every;
+        link.ping_at = if ping_every == 0 { Nanos::MAX } else { self.now.saturating_add(ping_every) };
+        link.recent.clear();
+        link.malformed_in_row = 0;
+        link.dirty = true;
+        link.at_once = false;
+        link.lists = self.lists(connection);
+        let to = if enters { ConnectionState::Authenticating } else { ConnectionState::Subscribing };
+        self.go(connection, to, Reason::Opened, UNDEF_I64, &[], out);
+        self.enter(connection, out);
+    }
+
+    /// Takes the next step of entering: token, welcome, login, whichever of them the route wants.
+    fn enter(&mut self, connection: Connection, out: &mut Out) {
+        let route = &self.plan.routes[connection as usize];
+        let link = &mut self.links[connection as usize];
+        if link.state != ConnectionState::Authenticating {
+            return;
+        }
+        let entry = &mut link.entry;
+        let wants_token = route.needs_token || route.login.as_deref().is_some_and(|text| text.contains("{token}"));
+        if wants_token && !entry.token_asked {
+            entry.token_asked = true;
+            out.wishes.push(Wish::Token { connection });
+        }
+        if (wants_token && entry.token.is_none()) || (route.waits_for_welcome && !entry.welcomed) {
+            return;
+        }
+        if let Some(login) = route.login.as_deref().filter(|_| !entry.authenticated) {
+            if entry.login_sent {
+                return;
+            }
+            entry.login_sent = true;
+            let (text, redacted) = self.with_token(connection, login, |_| None);
+            return self.send(connection, text, redacted, out);
+        }
+        self.go(connection, ConnectionState::Subscribing, Reason::Acknowledged, UNDEF_I64, &[], out);
+    }
+
+    /// A template with its token, and without it for the journal where it holds one.
+    pub(super) fn with_token<'a>(
+        &self,
+        connection: Connection,
+        template: &str,
+        mut value: impl FnMut(&str) -> Option<std::borrow::Cow<'a, str>>,
+    ) -> (String, Option<String>) {
+        let token = self.links[connection as usize].token();
+        let text = expand(template, |name| if name == "token" { Some(token.into()) } else { value(name) });
+        let secret = template.contains("{token}");
+        let redacted = secret.then(|| expand(template, |name| if name == "token" { None } else { value(name) }));
+        (text, redacted)
+    }
+
+    pub(super) fn on_welcome(&mut self, connection: Connection, authenticated: bool, out: &mut Out) {
+        let entry = &mut self.links[connection as usize].entry;
+        entry.welcomed = true;
+        entry.authenticated |= authenticated;
+        self.enter(connection, out);
+    }
+
+    pub(super) fn on_token(&mut self, connection: Connection, token: Option<String>, detail: &str, out: &mut Out) {
+        let Some(link) = self.links.get_mut(connection as usize) else { return };
+        if link.state != ConnectionState::Authenticating || link.entry.token.is_some() {
+            return;
+        }
+        match token {
+            Some(token) => {
+                link.entry.token = Some(token);
+                self.enter(connection, out);
+            }
+            None => self.close(connection, Reason::AuthFailed, detail.as_bytes(), out),
+        }
+    }
+
+    /// A token was refused or ran out. Once it is renewed on the connection; refused again without having been good, the
+    /// connection is made anew after a back-off.
+    pub(super) fn on_auth_failed(&mut self, connection: Connection, text: &[u8], out: &mut Out) {
+        let link = &mut self.links[connection as usize];
+        // A token that is refused as soon as it was taken is not proven, however often the venue takes it.
+        let least = self.plan.timing.backoff_first;
+        let proven = link.live_since.is_some_and(|since| self.now - since >= least);
+        let route = &self.plan.routes[connection as usize];
+        if link.entry.renewed && !proven || (!route.needs_token && route.login.is_none()) {
+            return self.close(connection, Reason::AuthFailed, text, out);
+        }
+        let welcomed = link.entry.welcomed;
+        link.entry = Entry { welcomed, renewed: true, ..Entry::default() };
+        let reason = if link.live_since.is_some() { Reason::TokenExpired } else { Reason::AuthFailed };
+        if link.state == ConnectionState::Authenticating {
+            self.tell_connection(connection, reason, UNDEF_I64, text, out);
+        } else {
+            if link.state == ConnectionState::Stale {
+                self.revive(connection, out);
+            }
+            self.go(connection, ConnectionState::Authenticating, reason, UNDEF_I64, text, out);
+            self.forget_token_subscriptions(connection, reason, out);
+        }
+        self.links[connection as usize].live_since = None;
+        self.enter(connection, out);
+    }
+
+    /// Notes a sign of life; false where the connection is not open and what came is to be dropped.
+    pub(super) fn heard(&mut self, connection: Connection, out: &mut Out) -> bool {
+        let Some(link) = self.links.get_mut(connection as usize) else { return false };
+        if !link.is_open() {
+            return false;
+        }
+        link.last_seen = self.now;
+        if link.state == ConnectionState::Stale {
+            self.revive(connection, out);
+        }
+        true
+    }
+
+    fn revive(&mut self, connection: Connection, out: &mut Out) {
+        self.go(connection, ConnectionState::Live, Reason::Recovered, UNDEF_I64, &[], out);
+        self.move_books(connection, BookState::Stale, BookState::Live, Reason::Recovered, out);
+    }
+
+    pub(super) fn on_pong(&mut self, connection: Connection, payload: &[u8], out: &mut Out) {
+        if self.heard(connection, out) {
+            let id = payload.try_into().map(u64::from_be_bytes).ok();
+            self.answered_ping(connection, id, UNDEF_U64, out);
+        }
+    }
+
+    pub(super) fn on_peer_ping(&mut self, connection: Connection, out: &mut Out) {
+        if self.heard(connection, out) {
+            // The pong that the wire sent counts against the venue's limit too.
+            self.links[connection as usize].count_sent(self.now, self.plan.messages_per_second);
+            records::heartbeat(out, self.stamp(), connection, UNDEF_U64, None);
+        }
+    }
+
+    pub(super) fn on_heartbeat(&mut self, connection: Connection, id: Option<u64>, ts_event: Nanos, out: &mut Out) {
+        // Where our ping carries no number, any heartbeat answers it.
+        let numbered = self.plan.ping.as_deref().is_none_or(|ping| ping.contains("{id}"));
+        let answers = self.links[connection as usize].ping.map(|(id, _)| id).filter(|_| !numbered);
+        self.answered_ping(connection, id.or(answers), ts_event, out);
+    }
+
+    fn answered_ping(&mut self, connection: Connection, id: Option<u64>, ts_event: Nanos, out: &mut Out) {
+        let link = &mut self.links[connection as usize];
+        let answered = link.ping.filter(|&(sent, _)| Some(sent) == id);
+        if answered.is_some() {
+            link.ping = None;
+            self.unsettled = true;
+        }
+        let round_trip = answered.map(|(_, sent)| self.now - sent);
+        records::heartbeat(out, self.stamp(), connection, ts_event, round_trip);
+    }
+
+    pub(super) fn on_venue_error(&mut self, connection: Connection, text: &[u8], out: &mut Out) {
+        let link = &mut self.links[connection as usize];
+        link.errors += 1;
+        let count = link.errors;
+        if count.is_power_of_two() {
+            self.tell_connection(connection, Reason::ProtocolError, count as i64, text, out);
+        }
+    }
+
+    /// A frame that tells nothing, not even whom it is about. Told with a sample at each doubling of their number.
+    pub(super) fn on_unreadable(&mut self, connection: Connection, reason: Reason, frame: &[u8], out: &mut Out) {
+        let link = &mut self.links[connection as usize];
+        link.malformed += 1;
+        link.malformed_in_row += 1;
+        let (count, in_row) = (link.malformed, link.malformed_in_row);
+        if count.is_power_of_two() {
+            self.tell_connection(connection, reason, count as i64, frame, out);
+        }
+        if in_row >= MALFORMED_IN_ROW_MOST {
+            self.close(connection, Reason::ProtocolError, frame, out);
+        } else {
+            self.suspect(connection, reason, frame, out);
+        }
+    }
+
+    /// Begins to close a connection that is being made or is open; its books are closed at once.
+    pub(super) fn close(&mut self, connection: Connection, reason: Reason, text: &[u8], out: &mut Out) {
+        if self.go(connection, ConnectionState::Closing, reason, UNDEF_I64, text, out) {
+            self.links[connection as usize].closing = reason;
+            self.leave(connection, reason, out);
+            out.wishes.push(Wish::Close { connection, reason });
+        }
+    }
+
+    /// Forgets all that ended with a connection.
+    fn leave(&mut self, connection: Connection, reason: Reason, out: &mut Out) {
+        let link = &mut self.links[connection as usize];
+        link.entry = Entry::default();
+        link.ping = None;
+        self.forget_subscriptions(connection);
+        self.close_books(connection, reason, out);
+    }
+
+    /// The connection ended, or was never made.
+    pub(super) fn on_closed(
+        &mut self,
+        connection: Connection,
+        reason: Reason,
+        detail: &[u8],
+        retry_after: Option<Nanos>,
+        out: &mut Out,
+    ) {
+        let Some(link) = self.links.get_mut(connection as usize) else { return };
+        let (from, was_open) = (link.state, link.is_open());
+        if matches!(from, ConnectionState::Idle | ConnectionState::Closed) {
+            return;
+        }
+        let reason = if from == ConnectionState::Closing { link.closing } else { reason };
+        let healthy = self.plan.timing.healthy_after;
+        if link.live_since.is_some_and(|since| link.last_seen.saturating_sub(since) >= healthy) {
+            link.failures = 0;
+        }
+        link.live_since = None;
+        link.asked = false;
+        if was_open {
+            self.leave(connection, reason, out);
+        }
+        if from == ConnectionState::Closing && self.draining {
+            self.go(connection, ConnectionState::Closed, reason, UNDEF_I64, detail, out);
+            return;
+        }
+        if from == ConnectionState::Closing && !self.wants_route(connection) {
+            self.go(connection, ConnectionState::Idle, reason, UNDEF_I64, detail, out);
+            return;
+        }
+        let delay = self.delay(connection, retry_after);
+        let retry_at = self.now.saturating_add(delay);
+        self.links[connection as usize].retry_at = retry_at;
+        let value = if self.paused { UNDEF_I64 } else { i64::try_from(retry_at).unwrap_or(UNDEF_I64) };
+        if from == ConnectionState::Waiting {
+            self.unsettled = true;
+            self.tell_connection(connection, reason, value, detail, out);
+        } else {
+            self.go(connection, ConnectionState::Waiting, reason, value, detail, out);
+        }
+    }
+
+    /// How long to wait for the next attempt.
+    fn delay(&mut self, connection: Connection, retry_after: Option<Nanos>) -> Nanos {
+        let link = &mut self.links[connection as usize];
+        let own = if std::mem::take(&mut link.at_once) {
+            0
+        } else {
+            let failures = link.failures;
+            link.failures = failures.saturating_add(1);
+            backoff(&mut self.rng, &self.plan.timing, failures)
+        };
+        own.max(retry_after.unwrap_or(0))
+    }
+
+    /// Closes every connection to make it anew at once.
+    pub(super) fn reconnect_all(&mut self, out: &mut Out) {
+        for connection in 0..self.links.len() {
+            self.links[connection].at_once = true;
+            self.links[connection].retry_at = self.now;
+        }
+        self.close_all(Reason::Requested, out);
+    }
+
+    pub(super) fn close_all(&mut self, reason: Reason, out: &mut Out) {
+        for connection in 0..self.links.len() {
+            self.close(connection as Connection, reason, &[], out);
+        }
+    }
+
+    /// Ends everything: what is open is closed, what is not is Closed at once.
+    pub(super) fn drain(&mut self, out: &mut Out) {
+        self.draining = true;
+        self.close_all(Reason::Shutdown, out);
+        for connection in 0..self.links.len() {
+            if matches!(self.links[connection].state, ConnectionState::Idle | ConnectionState::Waiting) {
+                self.go(connection as Connection, ConnectionState::Closed, Reason::Shutdown, UNDEF_I64, &[], out);
+            }
+        }
+    }
+}
