@@ -2,7 +2,7 @@
 
 use super::symbols::{Slot, NO_SLOT};
 use super::types::{Acknowledged, Connection, Out};
-use super::{text, Session};
+use super::{Session, Told};
 use crate::clock::Nanos;
 use crate::event::{Answer, Event};
 use crate::record::{Reason, SubscriptionState};
@@ -13,10 +13,10 @@ const STRIKES_BEFORE_RECONNECT: u8 = 2;
 
 impl Session {
     /// Takes one answer, except what lists all that is active.
-    pub(super) fn on_answer(&mut self, connection: Connection, answer: &Answer, frame: &[u8], out: &mut Out) {
-        let refusal = answer.refusal.as_ref().map(|span| text(frame, span));
-        let asked = self.asked(connection, answer, frame);
-        let named = text(frame, &answer.channel);
+    pub(super) fn on_answer(&mut self, connection: Connection, answer: &Answer, told: Told<'_>, out: &mut Out) {
+        let refusal = answer.refusal.as_ref().map(|span| told.text(span));
+        let asked = self.asked(connection, answer, told);
+        let named = told.text(&answer.channel);
         let channel = asked.map(|index| self.pending[index].channel).or_else(|| self.channel_named(connection, named));
         let Some(channel) = channel else {
             if let Some(refusal) = refusal {
@@ -25,7 +25,7 @@ impl Session {
             return;
         };
         let leaving = asked.map_or(answer.leaving, |index| self.pending[index].leaving);
-        let symbol = text(frame, &answer.symbol);
+        let symbol = told.text(&answer.symbol);
         if symbol.is_empty() {
             let slots = asked.map(|index| self.pending[index].slots.clone()).unwrap_or_default();
             self.answered(channel, &slots, leaving, refusal, out);
@@ -38,13 +38,13 @@ impl Session {
     }
 
     /// The request that an answer is to: by its number, else the oldest one that it can be about.
-    fn asked(&self, connection: Connection, answer: &Answer, frame: &[u8]) -> Option<usize> {
+    fn asked(&self, connection: Connection, answer: &Answer, told: Told<'_>) -> Option<usize> {
         let mine = |index: &usize| self.pending[*index].connection == connection;
         if let Some(id) = answer.request {
             return (0..self.pending.len()).filter(mine).find(|&index| self.pending[index].id == id);
         }
-        let named = text(frame, &answer.channel);
-        let symbol = self.symbols.find(text(frame, &answer.symbol));
+        let named = told.text(&answer.channel);
+        let symbol = self.symbols.find(told.text(&answer.symbol));
         let fits = |index: &usize| {
             let pending = &self.pending[*index];
             let plan = &self.plan.channels[pending.channel];
@@ -104,13 +104,13 @@ impl Session {
     }
 
     /// Takes a frame whose answers list all that is active on the connection.
-    pub(super) fn on_listing(&mut self, connection: Connection, events: &[Event], frame: &[u8], out: &mut Out) {
+    pub(super) fn on_listing(&mut self, connection: Connection, events: &[Event], told: Told<'_>, out: &mut Out) {
         for event in events {
             let Event::Answer(answer) = event else { continue };
-            let Some(channel) = self.channel_named(connection, text(frame, &answer.channel)) else { continue };
+            let Some(channel) = self.channel_named(connection, told.text(&answer.channel)) else { continue };
             let slot = match self.shapes[channel].whole {
                 true => Some(NO_SLOT),
-                false => self.symbols.find(text(frame, &answer.symbol)),
+                false => self.symbols.find(told.text(&answer.symbol)),
             };
             if let Some(slot) = slot.filter(|_| answer.refusal.is_none()) {
                 self.item_mut(channel, slot).listed = true;

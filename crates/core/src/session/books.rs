@@ -7,7 +7,7 @@ use super::subscriptions::expand;
 use super::symbols::Slot;
 use super::sync::{Held, Kept, Position, Update, Verdict};
 use super::types::{BookPlan, Checksum, Connection, Continuity, Out, Snapshot, StreamName, Wish};
-use super::{text, Session};
+use super::{Session, Told};
 use crate::book::{Book, Spec};
 use crate::clock::Nanos;
 use crate::event::{BookEvent, Chain, Event, Row};
@@ -108,13 +108,13 @@ impl Session {
         connection: Connection,
         event: &BookEvent,
         rows: &[Row],
-        frame: &[u8],
+        told: Told<'_>,
         out: &mut Out,
     ) {
-        let Some(slot) = self.receive(connection, StreamName::Book, text(frame, &event.symbol), out) else { return };
+        let Some(slot) = self.receive(connection, StreamName::Book, told.text(&event.symbol), out) else { return };
         self.instruments[slot as usize].counters.messages += 1;
         let (chain, checksum, ts_event) = (event.chain, event.checksum, event.ts_event);
-        let incoming = Incoming { rows, chain, checksum, ts_event, sample: frame };
+        let incoming = Incoming { rows, chain, checksum, ts_event, sample: told.frame };
         if event.snapshot {
             return self.take_snapshot(slot, &incoming, out);
         }
@@ -127,7 +127,7 @@ impl Session {
                 self.take_update(slot, &incoming, out);
             }
             Verdict::Old => self.instruments[slot as usize].counters.duplicates += 1,
-            Verdict::Impossible => self.fault(slot, BookState::Mismatch, Reason::BadMessage, frame, out),
+            Verdict::Impossible => self.fault(slot, BookState::Mismatch, Reason::BadMessage, told.frame, out),
             Verdict::Missing { first, last } => {
                 let cause = if sync.position.joining { Reason::SnapshotStale } else { Reason::SequenceGap };
                 let ts_before = sync.ts_last;
@@ -305,14 +305,7 @@ impl Session {
     }
 
     /// The snapshot did not come, or could not be joined: to be asked for again later. What waits for it is kept.
-    fn resync_failed(
-        &mut self,
-        slot: Slot,
-        reason: Reason,
-        retry_after: Option<Nanos>,
-        sample: &[u8],
-        out: &mut Out,
-    ) {
+    fn resync_failed(&mut self, slot: Slot, reason: Reason, retry_after: Option<Nanos>, sample: &[u8], out: &mut Out) {
         let tries = self.instruments[slot as usize].sync.tries;
         let own = backoff(&mut self.rng, &self.plan.timing, tries);
         let until = self.now.saturating_add(own.max(retry_after.unwrap_or(0)));
@@ -333,9 +326,11 @@ impl Session {
         frame: &[u8],
         out: &mut Out,
     ) {
-        let carried = self.plan.channels.iter().any(|channel| {
-            channel.stream == StreamName::Book && channel.route == connection as usize
-        });
+        let carried = self
+            .plan
+            .channels
+            .iter()
+            .any(|channel| channel.stream == StreamName::Book && channel.route == connection as usize);
         if carried {
             self.fault(slot, BookState::Mismatch, reason, frame, out);
         } else {
@@ -394,8 +389,7 @@ impl Session {
                 self.fetches.retain(|&(_, other)| other != slot);
                 let sync = &mut self.instruments[slot as usize].sync;
                 sync.held.clear();
-                sync.phase =
-                    if silent && !fetched { Phase::Waiting { until: within } } else { Phase::Subscribing };
+                sync.phase = if silent && !fetched { Phase::Waiting { until: within } } else { Phase::Subscribing };
                 if sync.state != BookState::Syncing {
                     self.set_book(slot, BookState::Syncing, Reason::AwaitingSnapshot, UNDEF_I64, &[], out);
                 }
@@ -441,9 +435,11 @@ impl Session {
     }
 
     fn books_of(&self, connection: Connection) -> impl Iterator<Item = Slot> {
-        let carries = self.plan.channels.iter().any(|channel| {
-            channel.stream == StreamName::Book && channel.route == connection as usize
-        });
+        let carries = self
+            .plan
+            .channels
+            .iter()
+            .any(|channel| channel.stream == StreamName::Book && channel.route == connection as usize);
         0..if carries { self.instruments.len() as Slot } else { 0 }
     }
 
@@ -529,6 +525,7 @@ impl Session {
         let url = expand(url, |name| match name {
             "symbol" => Some((&*instrument.symbol).into()),
             "symbol_lower" => Some((&*instrument.symbol_lower).into()),
+            "depth" => Some(instrument.depth.to_string().into()),
             _ => None,
         });
         let request = self.next_id;

@@ -294,6 +294,7 @@ impl Session {
     }
 
     pub(super) fn on_opened(&mut self, connection: Connection, out: &mut Out) {
+        let lists = self.lists(connection);
         let (Some(link), Some(route)) =
             (self.links.get_mut(connection as usize), self.plan.routes.get(connection as usize))
         else {
@@ -312,7 +313,7 @@ impl Session {
         link.malformed_in_row = 0;
         link.dirty = true;
         link.at_once = false;
-        link.lists = self.lists(connection);
+        link.lists = lists;
         let to = if enters { ConnectionState::Authenticating } else { ConnectionState::Subscribing };
         self.go(connection, to, Reason::Opened, UNDEF_I64, &[], out);
         self.enter(connection, out);

@@ -258,38 +258,43 @@ impl Session {
     }
 
     fn on_frame(&mut self, connection: Connection, payload: &[u8], out: &mut Out) {
-        if !self.heard(connection, out) {
+        let open = self.heard(connection, out);
+        // A decoder that was given the frames of a read together counts on decoding each.
+        if !open && !self.decoder.takes_batches() {
             return;
         }
         let mut decoded = std::mem::take(&mut self.decoded);
         decoded.clear();
-        match self.decoder.decode(payload, &mut decoded) {
+        let read = self.decoder.decode(payload, &mut decoded);
+        let told = Told { frame: payload, source: if decoded.texts.is_empty() { payload } else { &decoded.texts } };
+        match read {
+            _ if !open => {}
             Ok(()) => {
                 self.links[connection as usize].malformed_in_row = 0;
-                self.on_events(connection, &decoded, payload, out);
+                self.on_events(connection, &decoded, told, out);
             }
-            Err(error) => self.on_bad_frame(connection, &error, payload, out),
+            Err(error) => self.on_bad_frame(connection, &error, told, out),
         }
         self.decoded = decoded;
     }
 
-    fn on_events(&mut self, connection: Connection, decoded: &Decoded, frame: &[u8], out: &mut Out) {
+    fn on_events(&mut self, connection: Connection, decoded: &Decoded, told: Told<'_>, out: &mut Out) {
         let mut index = 0;
         let mut listed = false;
         while let Some(event) = decoded.events.get(index) {
             index += match event {
                 Event::Book(book) => {
                     let rows = decoded.rows.get(book.rows.clone()).unwrap_or(&[]);
-                    self.on_book(connection, book, rows, frame, out);
+                    self.on_book(connection, book, rows, told, out);
                     1
                 }
-                Event::Trade(_) => self.on_trades(connection, &decoded.events[index..], frame, out),
+                Event::Trade(_) => self.on_trades(connection, &decoded.events[index..], told, out),
                 Event::Answer(answer) if answer.refusal.is_none() && self.links[connection as usize].lists => {
                     listed = true;
                     1
                 }
                 event => {
-                    self.on_event(connection, event, frame, out);
+                    self.on_event(connection, event, told, out);
                     1
                 }
             };
@@ -298,15 +303,15 @@ impl Session {
             }
         }
         if listed {
-            self.on_listing(connection, &decoded.events, frame, out);
+            self.on_listing(connection, &decoded.events, told, out);
         }
     }
 
-    fn on_event(&mut self, connection: Connection, event: &Event, frame: &[u8], out: &mut Out) {
+    fn on_event(&mut self, connection: Connection, event: &Event, told: Told<'_>, out: &mut Out) {
         match event {
             Event::Book(_) | Event::Trade(_) => {}
             Event::Quote(quote) => {
-                let symbol = text(frame, &quote.symbol);
+                let symbol = told.text(&quote.symbol);
                 if let Some(slot) = self.receive(connection, StreamName::Ticker, symbol, out) {
                     let stamp = self.stamp();
                     let instrument = &mut self.instruments[slot as usize];
@@ -314,36 +319,36 @@ impl Session {
                     if records::quote(out, stamp, instrument.id, quote, BookState::Live) {
                         instrument.counters.records += 1;
                     } else {
-                        self.tell_instrument(slot, Reason::NumberRange, frame, out);
+                        self.tell_instrument(slot, Reason::NumberRange, told.frame, out);
                     }
                 }
             }
             Event::Definition(definition) => {
-                let symbol = text(frame, &definition.symbol);
+                let symbol = told.text(&definition.symbol);
                 if let Some(slot) = self.receive(connection, StreamName::Definitions, symbol, out) {
-                    self.on_definition(slot, definition, frame, out);
+                    self.on_definition(slot, definition, told, out);
                 }
             }
-            Event::Answer(answer) => self.on_answer(connection, answer, frame, out),
+            Event::Answer(answer) => self.on_answer(connection, answer, told, out),
             Event::Heartbeat { request, ts_event } => self.on_heartbeat(connection, *request, *ts_event, out),
             Event::Ping { reply } => {
-                let reply = String::from_utf8_lossy(text(frame, reply)).into_owned();
+                let reply = String::from_utf8_lossy(told.text(reply)).into_owned();
                 self.send(connection, reply, None, out);
             }
             Event::Welcome { authenticated } => self.on_welcome(connection, *authenticated, out),
-            Event::AuthFailed { text: span } => self.on_auth_failed(connection, text(frame, span), out),
+            Event::AuthFailed { text: span } => self.on_auth_failed(connection, told.text(span), out),
             Event::Maintenance { text: span } => {
-                self.close(connection, Reason::Maintenance, text(frame, span), out);
+                self.close(connection, Reason::Maintenance, told.text(span), out);
             }
-            Event::Error { text: span } => self.on_venue_error(connection, text(frame, span), out),
+            Event::Error { text: span } => self.on_venue_error(connection, told.text(span), out),
         }
     }
 
-    fn on_definition(&mut self, slot: Slot, event: &crate::event::DefinitionEvent, frame: &[u8], out: &mut Out) {
+    fn on_definition(&mut self, slot: Slot, event: &crate::event::DefinitionEvent, told: Told<'_>, out: &mut Out) {
         let stamp = self.stamp();
         let instrument = &mut self.instruments[slot as usize];
         instrument.counters.messages += 1;
-        let whole = text(frame, &event.text);
+        let whole = told.text(&event.text);
         let hash = xxh3_64(whole).max(1);
         if instrument.definition == hash {
             return;
@@ -356,18 +361,18 @@ impl Session {
     }
 
     /// A frame that is refused: an instrument that is known to be in it is resynced, the others are left alone.
-    fn on_bad_frame(&mut self, connection: Connection, error: &DecodeError, frame: &[u8], out: &mut Out) {
+    fn on_bad_frame(&mut self, connection: Connection, error: &DecodeError, told: Told<'_>, out: &mut Out) {
         let (reason, symbol) = match error {
             DecodeError::Malformed { .. } => (Reason::BadMessage, None),
             DecodeError::Number { symbol, .. } => (Reason::NumberRange, Some(symbol)),
             DecodeError::NegativeSize { symbol, .. } => (Reason::NegativeSize, Some(symbol)),
         };
-        let named = symbol.map(|span| text(frame, span)).filter(|symbol| !symbol.is_empty());
+        let named = symbol.map(|span| told.text(span)).filter(|symbol| !symbol.is_empty());
         match named.and_then(|symbol| self.symbols.find(symbol)) {
-            Some(slot) => self.impossible(connection, slot, reason, frame, out),
+            Some(slot) => self.impossible(connection, slot, reason, told.frame, out),
             // A whole message about an instrument that is not ours.
             None if named.is_some() => {}
-            None => self.on_unreadable(connection, reason, frame, out),
+            None => self.on_unreadable(connection, reason, told.frame, out),
         }
     }
 
@@ -380,6 +385,16 @@ impl Session {
         let instrument_id = self.instruments[slot as usize].id;
         let fact = Fact { instrument_id, text: sample, ..Fact::new(Subject::Instrument, 0, 0, reason) };
         records::status(out, self.stamp(), &fact);
+    }
+
+    /// Whether [`Session::prepare`] wants the frames of a read before they are taken one by one.
+    pub fn takes_batches(&self) -> bool {
+        self.decoder.takes_batches()
+    }
+
+    /// Hands the frames of one read to the decoder; each must then be taken by a step, in the same order.
+    pub fn prepare(&mut self, frames: &[Vec<u8>]) {
+        self.decoder.prepare(frames);
     }
 
     /// Every instrument that was ever held, in the order in which they came.
@@ -405,11 +420,8 @@ impl Session {
 
     /// The connections, by route.
     pub fn connections(&self) -> Vec<ConnectionSummary> {
-        let line = |link: &Link| ConnectionSummary {
-            state: link.state,
-            failures: link.failures,
-            malformed: link.malformed,
-        };
+        let line =
+            |link: &Link| ConnectionSummary { state: link.state, failures: link.failures, malformed: link.malformed };
         self.links.iter().map(line).collect()
     }
 
@@ -425,10 +437,16 @@ impl Session {
     }
 }
 
-/// The bytes of a span; empty where the span does not lie in the frame.
-fn text<'a>(frame: &'a [u8], span: &Span) -> &'a [u8] {
-    frame.get(span.clone()).unwrap_or(&[])
+/// A frame and what the spans of its events are ranges of, which differ where a decoder brings its own texts.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    frame: &'a [u8],
+    source: &'a [u8],
 }
 
-#[cfg(test)]
-mod tests;
+impl<'a> Told<'a> {
+    /// The bytes of a span; empty where it lies outside.
+    fn text(&self, span: &Span) -> &'a [u8] {
+        self.source.get(span.clone()).unwrap_or(&[])
+    }
+}

@@ -251,7 +251,7 @@ pub fn definition(out: &mut Out, stamp: Stamp, instrument_id: u32, event: &Defin
         instrument_id,
         venue: stamp.venue,
         action: if first { Action::Add } else { Action::Modify } as u8,
-        class: 0,
+        instrument_class: 0,
         flags: F_LAST,
         price_scale: event.tick.scale,
         size_scale: event.lot.scale,

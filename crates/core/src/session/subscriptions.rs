@@ -175,7 +175,8 @@ impl Session {
 
     pub(super) fn subscribe(&mut self, instruments: &[InstrumentPlan], out: &mut Out) {
         for plan in instruments {
-            let depth_before = self.symbols.find(plan.symbol.as_bytes()).map(|slot| self.instruments[slot as usize].depth);
+            let depth_before =
+                self.symbols.find(plan.symbol.as_bytes()).map(|slot| self.instruments[slot as usize].depth);
             if !self.hold(plan) {
                 let fact = Fact {
                     instrument_id: plan.id,
@@ -231,13 +232,14 @@ impl Session {
         }
     }
 
-    /// Some held instrument wants something that this route carries.
+    /// Some held instrument wants something that this route carries. A route of heartbeats alone (an account's channel, say)
+    /// is wanted while anything is held.
     pub(super) fn wants_route(&self, connection: Connection) -> bool {
         let carried = self.plan.channels.iter().filter(|channel| channel.route == connection as usize);
-        let streams = carried
-            .filter(|channel| channel.stream != StreamName::Heartbeat)
-            .fold(0u8, |bits, channel| bits | 1 << channel.stream as u8);
-        self.instruments.iter().any(|instrument| instrument.holders > 0 && instrument.streams & streams != 0)
+        let streams = carried.fold(0u8, |bits, channel| bits | 1 << channel.stream as u8);
+        let data = streams & !(1 << StreamName::Heartbeat as u8);
+        let mut held = self.instruments.iter().filter(|instrument| instrument.holders > 0);
+        held.any(|instrument| if data == 0 { streams != 0 } else { instrument.streams & data != 0 })
     }
 
     pub(super) fn lists(&self, connection: Connection) -> bool {
@@ -453,13 +455,17 @@ impl Session {
         let slots = std::mem::take(slots);
         let id = self.next_id;
         self.next_id += 1;
-        let depth = slots.first().map_or(0, |&slot| {
-            if leaving {
-                self.item(channel, slot).depth
-            } else {
-                self.wanted_depth(slot)
-            }
-        });
+        let depth =
+            slots.first().map_or(
+                0,
+                |&slot| {
+                    if leaving {
+                        self.item(channel, slot).depth
+                    } else {
+                        self.wanted_depth(slot)
+                    }
+                },
+            );
         let plan = &self.plan.channels[channel];
         let template = if leaving { &plan.unsubscribe } else { &plan.subscribe };
         let speechless = template.is_empty();
@@ -546,7 +552,9 @@ impl Session {
             (0..channels).map(|channel| (id, channel, items[channel].state)).collect::<Vec<_>>()
         };
         let whole = of(0, &self.wide);
-        whole.into_iter().chain(self.instruments.iter().flat_map(move |instrument| of(instrument.id, &instrument.items)))
+        whole
+            .into_iter()
+            .chain(self.instruments.iter().flat_map(move |instrument| of(instrument.id, &instrument.items)))
     }
 
     /// Whether the plan's channel of this index is intended for an instrument at present.

@@ -113,7 +113,11 @@ pub enum Kept {
     /// It says what the buffer already holds.
     Old,
     /// These numbers are missing before it: the buffer begins anew with it.
-    Missing { first: u64, last: u64, ts_before: Nanos },
+    Missing {
+        first: u64,
+        last: u64,
+        ts_before: Nanos,
+    },
     Impossible,
 }
 

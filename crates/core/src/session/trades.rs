@@ -2,7 +2,7 @@
 
 use super::records::{self, Hole, Stamp};
 use super::types::Out;
-use super::{text, Instrument, Session};
+use super::{Instrument, Session, Told};
 use crate::clock::Nanos;
 use crate::event::{Event, TradeEvent};
 use crate::record::{BookState, Reason, Repair, Stream, UNDEF_U64};
@@ -111,14 +111,12 @@ impl Session {
         &mut self,
         connection: Connection,
         events: &[Event],
-        frame: &[u8],
+        told: Told<'_>,
         out: &mut Out,
     ) -> usize {
         let Some(Event::Trade(head)) = events.first() else { return 1 };
-        let symbol = text(frame, &head.symbol);
-        let same = |event: &Event| {
-            matches!(event, Event::Trade(trade) if text(frame, &trade.symbol) == symbol && trade.snapshot == head.snapshot)
-        };
+        let symbol = told.text(&head.symbol);
+        let same = |event: &Event| matches!(event, Event::Trade(trade) if told.text(&trade.symbol) == symbol && trade.snapshot == head.snapshot);
         let count = events.iter().take_while(|event| same(event)).count();
         let Some(slot) = self.receive(connection, StreamName::Trades, symbol, out) else { return count };
         let mut order = std::mem::take(&mut self.order);
