@@ -401,12 +401,11 @@ impl Session {
                 }
             }
             SubscriptionState::Refused => self.close_book(slot, reason, out),
-            // Left for a resync: the book waits, in the state that says why.
-            SubscriptionState::Unsubscribed if self.intends(channel, slot) => {
-                if reason == Reason::TokenExpired || reason == Reason::AuthFailed {
-                    self.close_book(slot, reason, out);
-                }
+            SubscriptionState::Unsubscribed if matches!(reason, Reason::TokenExpired | Reason::AuthFailed) => {
+                self.close_book(slot, reason, out);
             }
+            // Left for a resync: the book waits, in the state that says why.
+            SubscriptionState::Unsubscribed if self.intends(channel, slot) => {}
             SubscriptionState::Unsubscribed => self.close_book(slot, Reason::Unsubscribed, out),
             _ => {}
         }

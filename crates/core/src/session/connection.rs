@@ -182,11 +182,9 @@ impl Session {
     pub(super) fn settle_link(&mut self, connection: Connection, out: &mut Out) {
         let link = &self.links[connection as usize];
         match link.state {
-            ConnectionState::Idle => {
-                if !self.paused && !self.draining && self.wants_route(connection) {
-                    self.links[connection as usize].retry_at = self.now;
-                    self.go(connection, ConnectionState::Waiting, Reason::Requested, UNDEF_I64, &[], out);
-                }
+            ConnectionState::Idle if !self.paused && !self.draining && self.wants_route(connection) => {
+                self.links[connection as usize].retry_at = self.now;
+                self.go(connection, ConnectionState::Waiting, Reason::Requested, UNDEF_I64, &[], out);
             }
             ConnectionState::Waiting if !link.asked => {
                 if !self.wants_route(connection) {

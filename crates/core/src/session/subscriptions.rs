@@ -260,12 +260,10 @@ impl Session {
     }
 
     /// The slots that a channel may be asked for.
-    pub(super) fn slots_of(&self, channel: usize) -> std::ops::RangeInclusive<Slot> {
-        match (self.shapes[channel].whole, self.instruments.len() as Slot) {
-            (true, _) => NO_SLOT..=NO_SLOT,
-            // Empty.
-            (false, 0) => 1..=0,
-            (false, count) => 0..=count - 1,
+    pub(super) fn slots_of(&self, channel: usize) -> std::ops::Range<Slot> {
+        match self.shapes[channel].whole {
+            true => NO_SLOT..NO_SLOT + 1,
+            false => 0..self.instruments.len() as Slot,
         }
     }
 

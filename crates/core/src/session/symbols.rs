@@ -5,8 +5,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The slot of an instrument: its index in the session. Slots are never reused.
 pub type Slot = u32;
 
-/// Marks an empty place, and in requests the whole connection.
-pub const NO_SLOT: Slot = Slot::MAX;
+/// Marks an empty place, and in requests the whole connection. One less than the largest number, so that it can stand in a
+/// range.
+pub const NO_SLOT: Slot = Slot::MAX - 1;
 
 #[derive(Debug, Default)]
 pub struct Symbols {
