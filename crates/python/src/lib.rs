@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod batch;
+mod decode;
 mod records;
 mod views;
 
@@ -14,6 +15,8 @@ mod _native {
     use crate::batch::columns::Buffer;
     #[pymodule_export]
     use crate::batch::{layouts, vocabularies, Batch, BatchIterator};
+    #[pymodule_export]
+    use crate::decode::{Decoder, LevelBook};
     #[pymodule_export]
     use crate::views::Mbp;
 
