@@ -60,6 +60,14 @@ def test_flag_beats_environment_beats_file_beats_default(write):
     assert found["venue.BINANCE_USDM.ping_every_s"] == f"{path}:14"
 
 
+def test_flags_may_be_texts_as_they_stand_on_the_command_line():
+    config = load(flags={"venue.kraken.loops": "4", "venue.kraken.instruments": "BTC/USD,ETH/USD"})
+    assert config.venues["KRAKEN"].loops == 4
+    assert config.venues["KRAKEN"].instruments == ["BTC/USD", "ETH/USD"]
+    with pytest.raises(ConfigError, match=r"flag log\.paht"):
+        load(flags={"log.paht": "x"})
+
+
 def test_a_connector_needs_no_file():
     config = load(
         environ={

@@ -161,7 +161,7 @@ def _struct(kind: type[Struct], values: dict[str, _Value]) -> Any:
 
 def _convert(value: _Value, hint: Any) -> Any:
     written = value.value
-    from_text = value.origin.file.startswith("environment") and isinstance(written, str)
+    from_text = value.origin.file.startswith(("environment ", "flag ")) and isinstance(written, str)
     if from_text and isinstance(written, str) and "list[" in str(hint):
         written = [part.strip() for part in written.split(",") if part.strip()]
     try:

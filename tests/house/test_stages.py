@@ -11,7 +11,7 @@ import tickplant
 STAGES = {
     "wire", "venues", "session", "book", "log", "gateway", "bridge", "analytics", "orders", "refdata", "tape", "sim"
 }  # fmt: skip
-# A session owns its books, and so does a reader's view; everything else is joined above the stages (plant, cli, config, testing).
+# A session owns its books, and so does a reader's view; all else is joined above the stages (plant, cli, config).
 MAY_IMPORT = {("session", "book"), ("views", "book")}
 ABOVE = {"cli", "testing"}
 

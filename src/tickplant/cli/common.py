@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import msgspec
@@ -73,10 +75,15 @@ ConfigArgument = Annotated[
 
 
 def load_settings(
-    path: Path | None, *, log: str | None = None, sets: Sequence[str] | None = None, instruments: Sequence[str] = ()
+    path: Path | None,
+    *,
+    log: str | None = None,
+    sets: Sequence[str] | None = None,
+    instruments: Sequence[str] = (),
+    flags: Mapping[str, object] | None = None,
 ) -> config.Config:
-    """Settings from options: `--set`, `--log` and instruments named on the command line are flags."""
-    flags: dict[str, object] = {}
+    """Settings from options: `--set`, `--log` and instruments named on the command line are flags, like `flags`."""
+    flags = dict(flags or {})
     for text in sets or ():
         name, equals, value = text.partition("=")
         if not equals:
@@ -90,6 +97,20 @@ def load_settings(
         named.setdefault(venue.code, []).append(instrument.symbol)
     flags.update({f"venue.{code}.instruments": symbols for code, symbols in named.items()})
     return config.load(path, environ=os.environ, flags=flags)
+
+
+@contextlib.contextmanager
+def log_flags(path: str | None) -> Iterator[dict[str, object]]:
+    """Settings of a log at this path, or of one that is thrown away afterwards, its memory files included."""
+    if path is not None:
+        yield {"log.path": path}
+        return
+    memory = Path("/dev/shm")
+    with (
+        TemporaryDirectory(prefix="tickplant-") as directory,
+        TemporaryDirectory(prefix="tickplant-", dir=memory if memory.is_dir() else None) as hot,
+    ):
+        yield {"log.path": directory, "log.hot_root": hot, "log.sync": "none"}
 
 
 def require_instruments(settings: config.Config) -> config.Config:
