@@ -1,6 +1,7 @@
 """Typed face of the native module; `tests/house` checks it against the binary."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
 from typing import Any, Final, Self, final, overload, type_check_only
 
 import numpy as np
@@ -329,3 +330,36 @@ class LevelBook:
 
 def layouts() -> list[tuple[str, int, int, int, list[tuple[str, str, int]]]]: ...
 def vocabularies() -> list[tuple[str, list[tuple[str, int]]]]: ...
+
+# The wire: blocking clients over the loops' own code, for tools and tests.
+
+@final
+class WebSocketClient:
+    address: Final[str]
+    subprotocol: Final[str | None]
+    @staticmethod
+    def connect(
+        url: str,
+        *,
+        ca: PathLike[str] | str | None = None,
+        proxy: str | None = None,
+        headers: Sequence[tuple[str, str]] = ...,
+        subprotocols: Sequence[str] = ...,
+        timeout_s: float = 10.0,
+        message_bytes_max: int = ...,
+    ) -> WebSocketClient: ...
+    def recv(self, timeout_s: float | None = None) -> str | bytes: ...
+    def send(self, message: str | bytes) -> None: ...
+    def ping(self, payload: bytes = b"", timeout_s: float | None = None) -> float: ...
+    def close(self, code: int = 1000, reason: str = "") -> str: ...
+    def __enter__(self) -> WebSocketClient: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+def http_get(
+    url: str,
+    *,
+    ca: PathLike[str] | str | None = None,
+    proxy: str | None = None,
+    headers: Sequence[tuple[str, str]] = ...,
+    timeout_s: float = 15.0,
+) -> tuple[int, float | None, bytes]: ...

@@ -193,11 +193,18 @@ class DiskFull(LogError):
 
 
 class WireError(TickplantError):
-    """A connection could not be made or kept. `where` is its address."""
+    """A connection could not be made or kept. `where` is its address.
+
+    `reason` is the word of the STATUS record, `retry_after_s` how long the peer asks us to wait, `close_code` that of the
+    close frame that ended an open connection.
+    """
 
     stage = "wire"
     fault = Fault.PEER
     retry = True
+    reason: str = ""
+    retry_after_s: float | None = None
+    close_code: int | None = None
 
 
 class ConnectFailed(WireError):

@@ -6,6 +6,7 @@ mod batch;
 mod decode;
 mod records;
 mod views;
+mod wire;
 
 #[pymodule]
 mod _native {
@@ -19,6 +20,8 @@ mod _native {
     use crate::decode::{Decoder, LevelBook};
     #[pymodule_export]
     use crate::views::Mbp;
+    #[pymodule_export]
+    use crate::wire::{http_get, WebSocketClient};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

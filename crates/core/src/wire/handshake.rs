@@ -97,7 +97,7 @@ impl HandshakeError {
             HandshakeError::NotUpgraded | HandshakeError::NotAsked { .. } => {
                 "check the address: this is no sound WebSocket server"
             }
-            HandshakeError::Ended => "check path and headers",
+            HandshakeError::Ended => "check the port, the path, and ws:// against wss://",
         }
     }
 }

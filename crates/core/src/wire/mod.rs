@@ -5,8 +5,10 @@
 //! - [`tls`]: which authorities are trusted, and decryption straight from a read;
 //! - [`connection`]: the [`WebSocket`] that an event loop drives, over [`transport`];
 //! - [`fetch`]: HTTP replies for the loops, on a thread of its own;
+//! - [`blocking`]: a client without a loop, for tools and tests;
 //! - [`error`]: how a connection ends.
 
+pub mod blocking;
 pub mod connection;
 pub mod error;
 pub mod fetch;
