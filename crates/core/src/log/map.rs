@@ -1,0 +1,95 @@
+//! Memory files: how they are made, filled with memory beforehand and mapped.
+
+use super::layout::LINE;
+use memmap2::{MmapOptions, MmapRaw};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// A mapped file. It is unmapped when its last owner is gone, never under a view.
+///
+/// One thread of one process writes, others read: what makes that sound is the protocol, not the type. The writer only writes behind the
+/// committed position and publishes it with a Release store; readers only look below a position that they took with an Acquire load.
+pub(crate) struct Mapping {
+    raw: MmapRaw,
+}
+
+impl Mapping {
+    /// Makes a file of `bytes` zero bytes whose memory is there already. A full file system is an error here, not a fault later.
+    pub(crate) fn create(path: &Path, bytes: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path)?;
+        let made = Self::fill(&file, bytes);
+        if made.is_err() {
+            // The half-made file would only hold memory; the error of making it is the one to tell.
+            let _ = std::fs::remove_file(path);
+        }
+        made
+    }
+
+    fn fill(file: &File, bytes: u64) -> io::Result<Self> {
+        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+        let raw = MmapRaw::map_raw(file)?;
+        if raw.advise(memmap2::Advice::PopulateWrite).is_err() {
+            // Linux before 5.14: touching each page does the same, only slower.
+            for offset in (0..raw.len()).step_by(4096) {
+                // SAFETY: the offset is inside the mapping and nobody else knows the file yet; it is zero already.
+                unsafe { raw.as_mut_ptr().add(offset).write_volatile(0) };
+            }
+        }
+        Ok(Self { raw })
+    }
+
+    /// Maps a file that a writer before us left.
+    pub(crate) fn open_writable(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Self { raw: MmapRaw::map_raw(&file)? })
+    }
+
+    /// Maps a file as it is now; an empty file is an error of kind `UnexpectedEof`.
+    pub(crate) fn open_read_only(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Self { raw: MmapOptions::new().map_raw_read_only(&file)? })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// The first `length` bytes, or fewer where the file is shorter.
+    ///
+    /// # Safety
+    /// No byte of them may change while the slice lives: they lie below the committed position.
+    pub(crate) unsafe fn prefix(&self, length: usize) -> &[u8] {
+        let length = length.min(self.raw.len());
+        // SAFETY: the range is inside the mapping, which lives as long as the slice; the caller promises that it does not change.
+        unsafe { std::slice::from_raw_parts(self.raw.as_ptr(), length) }
+    }
+
+    /// Copies `bytes` to `offset`.
+    ///
+    /// # Safety
+    /// The mapping is writable, the caller is its only writer, and the range lies behind the committed position.
+    pub(crate) unsafe fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset.checked_add(bytes.len()).is_some_and(|end| end <= self.raw.len()), "write outside of a segment");
+        // SAFETY: the range was checked; the caller promises that nobody reads or writes it.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.raw.as_mut_ptr().add(offset), bytes.len()) };
+    }
+
+    /// Fills everything from `offset` on with zeros. Same contract as [`Mapping::write`].
+    ///
+    /// # Safety
+    /// As for [`Mapping::write`].
+    pub(crate) unsafe fn clear_from(&self, offset: usize) {
+        let length = self.raw.len().saturating_sub(offset);
+        if length > 0 {
+            // SAFETY: the range is inside the mapping; the caller promises that nobody reads or writes it.
+            unsafe { self.raw.as_mut_ptr().add(offset).write_bytes(0, length) };
+        }
+    }
+}
+
+const _: () = assert!(4096 % LINE == 0);

@@ -1,0 +1,189 @@
+//! The archiver: writes committed bytes to disk behind the loop, and owns the sync policy and the full disk.
+
+use super::super::control::{ArchiveState, Control};
+use super::super::SyncPolicy;
+use super::disk::{Disk, DiskFile};
+use super::hot::{self, HotStream};
+use crate::clock::{Clock, Nanos, SystemClock, MILLISECOND};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::Thread;
+use std::time::Duration;
+
+/// Most bytes of one write: what a slow disk can hold up a stop with.
+const WRITE_BYTES: u64 = 1 << 20;
+/// How often it looks for commits, and how soon it tries a failed disk again. The writer never pays for waking it.
+const LOOK_EVERY: Nanos = 20 * MILLISECOND;
+const RETRY_EVERY: Nanos = 100 * MILLISECOND;
+
+/// How far one stream is.
+struct Track {
+    hot: Arc<HotStream>,
+    file: Option<(u64, Box<dyn DiskFile>)>,
+    written: u64,
+    synced: u64,
+}
+
+/// What the writer tells the archiver.
+#[derive(Clone, Default)]
+pub(super) struct Orders {
+    pub(super) stop: Arc<AtomicBool>,
+    /// Sync whatever the policy says: the lane is being closed.
+    pub(super) flush: Arc<AtomicBool>,
+}
+
+pub(super) struct Archiver {
+    control: Arc<Control>,
+    policy: SyncPolicy,
+    tracks: Vec<Track>,
+    disk: Arc<dyn Disk>,
+    orders: Orders,
+    preparer: Option<Thread>,
+    clock: SystemClock,
+    synced_at: Nanos,
+}
+
+impl Archiver {
+    /// `streams` in the order in which they are written: the journal first, so that records on disk have their inputs there.
+    pub(super) fn new(
+        policy: SyncPolicy,
+        control: Arc<Control>,
+        streams: Vec<Arc<HotStream>>,
+        disk: Arc<dyn Disk>,
+        orders: Orders,
+        preparer: Option<Thread>,
+    ) -> Self {
+        let track = |hot: Arc<HotStream>| {
+            let (written, synced) = control.archived(hot.kind);
+            Track { hot, file: None, written, synced }
+        };
+        let tracks = streams.into_iter().map(track).collect();
+        let mut clock = SystemClock::new();
+        let synced_at = clock.now();
+        Self { control, policy, tracks, disk, orders, preparer, clock, synced_at }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let stops = self.orders.stop.load(Ordering::Acquire);
+            let pause = match self.pass() {
+                Ok(()) => {
+                    self.control.set_archive_state(ArchiveState::Ok);
+                    self.period()
+                }
+                Err(error) => {
+                    self.tell(&error);
+                    RETRY_EVERY
+                }
+            };
+            if stops {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_nanos(pause));
+        }
+    }
+
+    fn period(&self) -> Nanos {
+        match self.policy {
+            SyncPolicy::None => LOOK_EVERY,
+            SyncPolicy::Interval(interval) => interval.clamp(MILLISECOND, LOOK_EVERY),
+            SyncPolicy::Always => MILLISECOND,
+        }
+    }
+
+    /// Publishes a failure with the time at which it began.
+    fn tell(&mut self, error: &io::Error) {
+        let now = self.clock.now();
+        let state = self.control.archive_state();
+        let errno = error.raw_os_error().unwrap_or(0);
+        self.control.set_archive_state(match (errno, state) {
+            (libc::ENOSPC | libc::EDQUOT, ArchiveState::DiskFull { .. }) => return,
+            (libc::ENOSPC | libc::EDQUOT, _) => ArchiveState::DiskFull { since: now },
+            (_, ArchiveState::Failed { since, .. }) => ArchiveState::Failed { errno, since },
+            _ => ArchiveState::Failed { errno, since: now },
+        });
+    }
+
+    /// Writes what is committed, and syncs where that is due.
+    fn pass(&mut self) -> io::Result<()> {
+        for index in 0..self.tracks.len() {
+            self.write(index)?;
+        }
+        let now = self.clock.now();
+        let due = match self.policy {
+            _ if self.orders.flush.load(Ordering::Acquire) => true,
+            SyncPolicy::None => false,
+            SyncPolicy::Interval(interval) => now - self.synced_at >= interval,
+            SyncPolicy::Always => true,
+        };
+        if due {
+            self.synced_at = now;
+            for index in 0..self.tracks.len() {
+                self.sync(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, index: usize) -> io::Result<()> {
+        let track = &mut self.tracks[index];
+        let (kind, size) = (track.hot.kind, track.hot.segment_bytes);
+        loop {
+            let committed = self.control.committed(kind);
+            if track.written >= committed {
+                return Ok(());
+            }
+            let (number, offset) = (track.written / size, track.written % size);
+            let segment = track.hot.segment(number).ok_or(io::ErrorKind::NotFound)?;
+            let is_left = committed / size > number;
+            // A segment that is committed to its last byte counts as left before the writer has left it.
+            let end = if is_left { segment.end.unwrap_or(size) } else { committed % size };
+            if offset < end {
+                let until = end.min(offset + WRITE_BYTES);
+                // SAFETY: everything up to `until` is committed and does not change any more.
+                let bytes = &unsafe { segment.map.prefix(until as usize) }[offset as usize..];
+                let written = track.file(&*self.disk, number)?.write_at(offset, bytes)?;
+                if written == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                track.written += written as u64;
+            }
+            if is_left && track.written % size == end {
+                track.written = (number + 1) * size;
+                hot::wake(self.preparer.as_ref());
+            }
+            self.control.set_archived(kind, track.written, track.synced);
+        }
+    }
+
+    /// Syncs every file from the first unsynced byte on. Where that fails the bytes may be gone from the system's cache, so they are
+    /// written again from memory.
+    fn sync(&mut self, index: usize) -> io::Result<()> {
+        let track = &mut self.tracks[index];
+        if track.synced >= track.written {
+            return Ok(());
+        }
+        let (kind, size) = (track.hot.kind, track.hot.segment_bytes);
+        let result = (track.synced / size..=(track.written - 1) / size)
+            .try_for_each(|number| track.file(&*self.disk, number)?.sync());
+        match result {
+            Ok(()) => track.synced = track.written,
+            Err(_) => track.written = track.synced.max(track.hot.first_number() * size),
+        }
+        self.control.set_archived(kind, track.written, track.synced);
+        hot::wake(self.preparer.as_ref());
+        result
+    }
+}
+
+impl Track {
+    /// The archive file of a segment; the one before is closed.
+    fn file(&mut self, disk: &dyn Disk, number: u64) -> io::Result<&mut Box<dyn DiskFile>> {
+        let file = match self.file.take() {
+            Some((open, file)) if open == number => file,
+            _ => disk.open(&self.hot.paths.archive_segment(self.hot.kind, number))?,
+        };
+        Ok(&mut self.file.insert((number, file)).1)
+    }
+}

@@ -1,0 +1,234 @@
+//! The hot segments of a lane: made ahead of the writer, kept for readers within a budget, unlinked once archived.
+
+use super::super::control::Control;
+use super::super::dir::LanePaths;
+use super::super::map::Mapping;
+use super::super::{LogError, StreamKind};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// A poisoned lock only says that another thread died; the data is a list of mappings and stays good.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One segment in memory. `end` is set when the writer has left it: the bytes used.
+#[derive(Clone)]
+pub(super) struct HotSegment {
+    pub(super) number: u64,
+    pub(super) map: Arc<Mapping>,
+    pub(super) end: Option<u64>,
+}
+
+/// Memory that all hot segments of a lane may take together.
+pub(super) struct Budget {
+    pub(super) bytes: AtomicU64,
+    pub(super) max: u64,
+}
+
+impl Budget {
+    fn take(&self, bytes: u64) -> bool {
+        let fits = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.max);
+        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The hot segments of one stream, shared by its writer, the preparer and the archiver.
+pub(super) struct HotStream {
+    pub(super) kind: StreamKind,
+    pub(super) paths: LanePaths,
+    pub(super) segment_bytes: u64,
+    budget: Arc<Budget>,
+    /// In the order of their numbers; the last is the writer's.
+    list: Mutex<VecDeque<HotSegment>>,
+    /// Made and not yet used, ascending.
+    next: Mutex<VecDeque<HotSegment>>,
+    ready: AtomicUsize,
+}
+
+impl HotStream {
+    pub(super) fn new(kind: StreamKind, paths: LanePaths, segment_bytes: u64, budget: Arc<Budget>) -> Self {
+        let (list, next) = (Mutex::default(), Mutex::default());
+        Self { kind, paths, segment_bytes, budget, list, next, ready: AtomicUsize::new(0) }
+    }
+
+    /// Takes over a segment that a writer before us left.
+    pub(super) fn adopt(&self, segment: HotSegment) {
+        self.budget.bytes.fetch_add(self.segment_bytes, Ordering::Relaxed);
+        locked(&self.list).push_back(segment);
+    }
+
+    /// Makes the writer's segment `number` the current one: the prepared one, or one that is made now.
+    pub(super) fn open(&self, number: u64) -> Result<Arc<Mapping>, LogError> {
+        let mut next = locked(&self.next);
+        let segment = match next.pop_front() {
+            Some(segment) => segment,
+            None => self.make(number)?,
+        };
+        debug_assert_eq!(segment.number, number);
+        self.ready.store(next.len(), Ordering::Relaxed);
+        let map = segment.map.clone();
+        locked(&self.list).push_back(segment);
+        Ok(map)
+    }
+
+    /// The writer leaves its segment after `end` bytes.
+    pub(super) fn leave(&self, number: u64, end: u64) {
+        if let Some(segment) = locked(&self.list).iter_mut().rev().find(|segment| segment.number == number) {
+            segment.end = Some(end);
+        }
+    }
+
+    /// Segments that are made and not yet used.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Makes segments ahead of the writer until `count` are ready. Waits where another thread is just making one.
+    pub(super) fn prepare(&self, count: usize) -> Result<(), LogError> {
+        let mut next = locked(&self.next);
+        while next.len() < count {
+            let last = next.back().map(|segment| segment.number);
+            let last = last.or_else(|| locked(&self.list).back().map(|segment| segment.number));
+            next.push_back(self.make(last.map_or(0, |number| number + 1))?);
+            self.ready.store(next.len(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn make(&self, number: u64) -> Result<HotSegment, LogError> {
+        if !self.budget.take(self.segment_bytes) {
+            return Err(self.full("see the archive status"));
+        }
+        let path = self.paths.hot_segment(self.kind, number);
+        match Mapping::create(&path, self.segment_bytes) {
+            Ok(map) => Ok(HotSegment { number, map: Arc::new(map), end: None }),
+            Err(error) => {
+                self.budget.give_back(self.segment_bytes);
+                match error.raw_os_error() {
+                    Some(libc::ENOSPC) if number > 0 => Err(self.full("the tmpfs of the hot files is full")),
+                    _ => Err(LogError::io("make a hot segment", &path, error)),
+                }
+            }
+        }
+    }
+
+    pub(super) fn full(&self, disk: &'static str) -> LogError {
+        LogError::Full { lane: self.paths.lane.clone(), hot_bytes: self.budget.bytes.load(Ordering::Relaxed), disk }
+    }
+
+    /// The segment of a number, where it is hot.
+    pub(super) fn segment(&self, number: u64) -> Option<HotSegment> {
+        locked(&self.list).iter().find(|segment| segment.number == number).cloned()
+    }
+
+    /// Number of the oldest hot segment.
+    pub(super) fn first_number(&self) -> u64 {
+        locked(&self.list).front().map_or(0, |segment| segment.number)
+    }
+
+    /// Hot segments, the writer's included.
+    pub(super) fn count(&self) -> usize {
+        locked(&self.list).len()
+    }
+
+    /// Unlinks the oldest segment that lies wholly below `safe` and that the writer has left; readers that map it keep it.
+    fn unlink_oldest(&self, safe: u64) -> io::Result<bool> {
+        let mut list = locked(&self.list);
+        let is_free =
+            |segment: &HotSegment| segment.end.is_some_and(|end| segment.number * self.segment_bytes + end <= safe);
+        if !list.front().is_some_and(is_free) {
+            return Ok(false);
+        }
+        let Some(segment) = list.pop_front() else { return Ok(false) };
+        drop(list);
+        self.budget.give_back(self.segment_bytes);
+        remove(&self.paths.hot_segment(self.kind, segment.number))?;
+        Ok(true)
+    }
+
+    /// Unlinks everything, at a clean close.
+    pub(super) fn unlink_all(&self) -> io::Result<()> {
+        for number in self.paths.hot_numbers(self.kind).unwrap_or_default() {
+            remove(&self.paths.hot_segment(self.kind, number))?;
+        }
+        Ok(())
+    }
+}
+
+fn remove(path: &std::path::Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What must have happened to a segment before memory may forget it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeepUntil {
+    Committed,
+    Written,
+    Synced,
+}
+
+/// What keeps the next segments ready and the kept ones within the budget; runs on a thread of its own, so that neither a slow disk nor
+/// the making of memory stalls the writer.
+pub(super) struct Preparer {
+    pub(super) streams: Vec<Arc<HotStream>>,
+    pub(super) control: Arc<Control>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) keep_until: KeepUntil,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// How long the preparer waits before it tries again where memory was refused. It is woken at every roll and archived segment.
+const RETRY: Duration = Duration::from_millis(200);
+
+impl Preparer {
+    pub(super) fn run(&self) {
+        while !self.stop.load(Ordering::Acquire) {
+            self.retain();
+            let refused = self.streams.iter().any(|stream| stream.prepare(1).is_err());
+            match refused {
+                true => std::thread::park_timeout(RETRY),
+                false => std::thread::park(),
+            }
+        }
+    }
+
+    /// Unlinks archived segments, of the stream that has more of them first, until half of the budget is free.
+    fn retain(&self) {
+        while self.budget.bytes.load(Ordering::Relaxed) > self.budget.max / 2 {
+            let mut streams: Vec<_> = self.streams.iter().collect();
+            streams.sort_by_key(|stream| std::cmp::Reverse(stream.count()));
+            // An unlink that fails leaves the file to the next clean start; the memory is counted as free because nobody uses it.
+            if !streams.iter().any(|stream| stream.unlink_oldest(self.safe(stream)).unwrap_or(true)) {
+                return;
+            }
+        }
+    }
+
+    /// Position below which a stream's segments need not stay in memory.
+    fn safe(&self, stream: &HotStream) -> u64 {
+        match self.keep_until {
+            KeepUntil::Committed => self.control.committed(stream.kind),
+            KeepUntil::Written => self.control.archived(stream.kind).0,
+            KeepUntil::Synced => self.control.archived(stream.kind).1,
+        }
+    }
+}
+
+/// A thread and the way to wake it.
+pub(super) fn wake(thread: Option<&Thread>) {
+    if let Some(thread) = thread {
+        thread.unpark();
+    }
+}
