@@ -1,9 +1,9 @@
 //! Binance spot, and what the dialect of Binance USD-M futures shares with it. Source: binance-spot-api-docs,
 //! `web-socket-streams.md` and `rest-api.md`.
 
+use super::binance_scan::scan_spot;
 use super::json::{malformed, Value};
-use super::scan::{attempt, Scan};
-use crate::clock::Nanos;
+use super::scan::attempt;
 use crate::event::{
     Answer, BookEvent, Chain, Decode, DecodeError, Decoded, DefinitionEvent, Event, QuoteEvent, Row, Span, TradeEvent,
 };
@@ -16,12 +16,12 @@ pub struct Dialect {
     pub book_time: &'static str,
     /// Book messages carry the id of the message before (`pu`).
     pub chained: bool,
-    /// The strict scanner for a depth message, without its envelope.
-    pub scan_depth: fn(&mut Scan<'_>, &mut Decoded) -> Option<()>,
+    /// The strict scanner of a frame.
+    pub scan: fn(&[u8], &mut Decoded) -> Option<()>,
 }
 
 /// Spot: a depth message has only the event time.
-pub static SPOT: Dialect = Dialect { book_time: "E", chained: false, scan_depth };
+pub static SPOT: Dialect = Dialect { book_time: "E", chained: false, scan: scan_spot };
 
 /// Binance's dialect in one of its markets.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Binance {
 
 impl Decode for Binance {
     fn decode(&mut self, frame: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
-        if self.strict && attempt(out, |out| scan_frame(frame, out, self.dialect)) {
+        if self.strict && attempt(out, |out| (self.dialect.scan)(frame, out)) {
             return Ok(());
         }
         out.slow_path += 1;
@@ -91,47 +91,6 @@ impl Binance {
         out.events.push(Event::Book(BookEvent { symbol, snapshot: false, rows, chain, checksum: None, ts_event }));
         Ok(())
     }
-}
-
-/// The envelope, if there is one, around what a dialect's scanner knows.
-fn scan_frame(frame: &[u8], out: &mut Decoded, dialect: &Dialect) -> Option<()> {
-    let mut scan = Scan::new(frame);
-    let wrapped = scan.literal(br#"{"stream":""#).is_some();
-    if wrapped {
-        scan.quoted()?;
-        scan.literal(br#","data":"#)?;
-    }
-    (dialect.scan_depth)(&mut scan, out)?;
-    if wrapped {
-        scan.literal(b"}")?;
-    }
-    scan.end()
-}
-
-/// The layout that spot sends, byte for byte: as in [`Binance::read_depth`].
-fn scan_depth(scan: &mut Scan<'_>, out: &mut Decoded) -> Option<()> {
-    scan.literal(br#"{"e":"depthUpdate","E":"#)?;
-    let ts_event = scan.epoch()?;
-    scan.literal(br#","s":""#)?;
-    let symbol = scan.quoted()?;
-    scan.literal(br#","U":"#)?;
-    let first = scan.unsigned()?;
-    scan.literal(br#","u":"#)?;
-    let chain = Chain { first, last: scan.unsigned()?, previous: UNDEF_U64 };
-    scan_levels(scan, symbol, chain, ts_event, out)
-}
-
-/// The rest of a depth message from its levels on, in either market.
-pub fn scan_levels(scan: &mut Scan<'_>, symbol: Span, chain: Chain, ts_event: Nanos, out: &mut Decoded) -> Option<()> {
-    let start = out.rows.len();
-    scan.literal(br#","b":"#)?;
-    scan.pairs(Side::Bid, &mut out.rows)?;
-    scan.literal(br#","a":"#)?;
-    scan.pairs(Side::Ask, &mut out.rows)?;
-    scan.literal(b"}")?;
-    let rows = start..out.rows.len();
-    out.events.push(Event::Book(BookEvent { symbol, snapshot: false, rows, chain, checksum: None, ts_event }));
-    Some(())
 }
 
 /// [["0.0024","10"],..]

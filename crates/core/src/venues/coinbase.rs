@@ -15,7 +15,7 @@ pub struct Coinbase {
 
 impl Decode for Coinbase {
     fn decode(&mut self, frame: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
-        if self.strict && attempt(out, |out| scan_update(frame, out)) {
+        if self.strict && attempt(out, |out| scan_frame(frame, out)) {
             return Ok(());
         }
         out.slow_path += 1;
@@ -62,11 +62,14 @@ impl Decode for Coinbase {
     }
 }
 
-/// The layout that Coinbase sends, byte for byte, for changes of a book:
+/// The layouts that Coinbase sends, byte for byte, for trades and for changes of a book:
 ///
 /// {"type":"l2update","product_id":"BTC-USD","changes":[["buy","18356.65","0.05"]],"time":"2022-08-04T15:25:05.010758Z"}
-fn scan_update(frame: &[u8], out: &mut Decoded) -> Option<()> {
+fn scan_frame(frame: &[u8], out: &mut Decoded) -> Option<()> {
     let mut scan = Scan::new(frame);
+    if scan.literal(br#"{"type":"match","trade_id":"#).is_some() {
+        return scan_match(&mut scan, out);
+    }
     scan.literal(br#"{"type":"l2update","product_id":""#)?;
     let symbol = scan.quoted()?;
     scan.literal(br#","changes":["#)?;
@@ -90,7 +93,35 @@ fn scan_update(frame: &[u8], out: &mut Decoded) -> Option<()> {
     Some(())
 }
 
-/// As in [`scan_update`]. The size is the new size of the level, zero deletes it.
+/// From the trade id on: as in [`read_match`], in the order that Coinbase sends.
+fn scan_match(scan: &mut Scan<'_>, out: &mut Decoded) -> Option<()> {
+    let id = scan.unsigned()?;
+    scan.literal(br#","maker_order_id":""#)?;
+    scan.quoted()?;
+    scan.literal(br#","taker_order_id":""#)?;
+    scan.quoted()?;
+    let side = match scan.literal(br#","side":"sell","size":""#) {
+        Some(()) => Side::Bid,
+        None => scan.literal(br#","side":"buy","size":""#).map(|()| Side::Ask)?,
+    };
+    let size = scan.number()?;
+    scan.literal(br#"","price":""#)?;
+    let price = scan.number()?;
+    scan.literal(br#"","product_id":""#)?;
+    let symbol = scan.quoted()?;
+    scan.literal(br#","sequence":"#)?;
+    let sequence = scan.unsigned()?;
+    scan.literal(br#","time":""#)?;
+    let ts_event = scan.quoted_time()?;
+    scan.literal(b"}")?;
+    scan.end()?;
+    let (id_is_hash, snapshot, last) = (false, false, true);
+    let trade = TradeEvent { symbol, id, id_is_hash, sequence, price, size, side, ts_event, snapshot, last };
+    out.events.push(Event::Trade((!size.is_negative()).then_some(trade)?));
+    Some(())
+}
+
+/// As in [`scan_frame`]. The size is the new size of the level, zero deletes it.
 fn read_update(message: &Value<'_>, out: &mut Decoded) -> Result<(), DecodeError> {
     let [symbol, changes, time] = message.require(["product_id", "changes", "time"])?;
     let symbol = symbol.name("product_id")?;

@@ -1,7 +1,8 @@
 //! Kraken spot, WebSocket v2. Source: docs.kraken.com/api/docs/websocket-v2.
 
 use super::json::{malformed, Value};
-use super::scan::{attempt, Scan};
+use super::kraken_scan::scan_frame;
+use super::scan::attempt;
 use crate::clock::Nanos;
 use crate::event::{
     Answer, BookEvent, Chain, Decode, DecodeError, Decoded, DefinitionEvent, Event, QuoteEvent, Row, Span, TradeEvent,
@@ -16,7 +17,7 @@ pub struct Kraken {
 
 impl Decode for Kraken {
     fn decode(&mut self, frame: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
-        if self.strict && attempt(out, |out| scan_book(frame, out)) {
+        if self.strict && attempt(out, |out| scan_frame(frame, out)) {
             return Ok(());
         }
         out.slow_path += 1;
@@ -55,53 +56,10 @@ impl Decode for Kraken {
     }
 }
 
-/// The layout that Kraken sends, byte for byte, for books.
-///
 /// {"channel":"book","type":"update","data":[{"symbol":"MATIC/USD","bids":[{"price":0.5657,"qty":1098.39475580}],
 ///  "asks":[],"checksum":2114181697,"timestamp":"2023-10-06T17:35:55.440295Z"}]}
-fn scan_book(frame: &[u8], out: &mut Decoded) -> Option<()> {
-    let mut scan = Scan::new(frame);
-    scan.literal(br#"{"channel":"book","type":""#)?;
-    let snapshot = match scan.peek()? {
-        b'u' => scan.literal(br#"update","data":[{"symbol":""#).map(|()| false)?,
-        _ => scan.literal(br#"snapshot","data":[{"symbol":""#).map(|()| true)?,
-    };
-    let symbol = scan.quoted()?;
-    let start = out.rows.len();
-    scan.literal(br#","bids":["#)?;
-    scan_side(&mut scan, Side::Bid, &mut out.rows)?;
-    scan.literal(br#","asks":["#)?;
-    scan_side(&mut scan, Side::Ask, &mut out.rows)?;
-    scan.literal(br#","checksum":"#)?;
-    let checksum = Some(u32::try_from(scan.unsigned()?).ok()?);
-    scan.literal(br#","timestamp":""#)?;
-    let ts_event = scan.quoted_time()?;
-    scan.literal(b"}]}")?;
-    scan.end()?;
-    let rows = start..out.rows.len();
-    out.events.push(Event::Book(BookEvent { symbol, snapshot, rows, chain: Chain::NONE, checksum, ts_event }));
-    Some(())
-}
-
-/// Levels up to and with the closing bracket.
-#[inline]
-fn scan_side(scan: &mut Scan<'_>, side: Side, rows: &mut Vec<Row>) -> Option<()> {
-    if scan.peek()? == b']' {
-        return scan.literal(b"]");
-    }
-    loop {
-        scan.literal(br#"{"price":"#)?;
-        let price = scan.number()?;
-        scan.literal(br#","qty":"#)?;
-        let size = scan.number()?;
-        rows.push(Scan::row(side, price, size)?);
-        if scan.literal(b"},").is_none() {
-            return scan.literal(b"}]");
-        }
-    }
-}
-
-/// As in [`scan_book`]; a snapshot may come without a timestamp.
+///
+/// A snapshot may come without a timestamp.
 fn read_book(item: &Value<'_>, snapshot: bool, out: &mut Decoded) -> Result<(), DecodeError> {
     let [symbol] = item.require(["symbol"])?;
     let symbol = symbol.name("symbol")?;

@@ -9,10 +9,12 @@
 //! - of a JSON key that stands twice the last counts, null is the same as missing.
 
 mod binance;
+mod binance_scan;
 mod binance_usdm;
 mod coinbase;
 mod json;
 mod kraken;
+mod kraken_scan;
 mod scan;
 mod time;
 

@@ -115,6 +115,14 @@ impl<'f> Scan<'f> {
         sound.then(|| Decimal::new(if negative { -mantissa } else { mantissa }, scale as u8))
     }
 
+    #[inline]
+    pub fn boolean(&mut self) -> Option<bool> {
+        match self.peek()? {
+            b't' => self.literal(b"true").map(|()| true),
+            _ => self.literal(b"false").map(|()| false),
+        }
+    }
+
     /// A count since the epoch in ms, us or ns.
     #[inline]
     pub fn epoch(&mut self) -> Option<Nanos> {
