@@ -43,12 +43,13 @@ __all__ = [
 class BookEvent(Struct, frozen=True, kw_only=True):
     """A book message: a snapshot replaces the book, an update gives new sizes of levels ("0" deletes).
 
-    `first`, `last` and `previous` number it as the venue does, for the continuity rule in the class's `book`.
+    Levels are pairs of price and size. `first`, `last` and `previous` number the message as the venue does, for the
+    continuity rule in the class's `book`.
     """
 
-    symbol: str
-    bids: Sequence[tuple[str, str]] = ()
-    asks: Sequence[tuple[str, str]] = ()
+    symbol: str = ""
+    bids: Sequence[Sequence[str]] = ()
+    asks: Sequence[Sequence[str]] = ()
     snapshot: bool = False
     first: int | None = None
     last: int | None = None
@@ -75,8 +76,8 @@ class QuoteEvent(Struct, frozen=True, kw_only=True):
     """The venue's own best bid and ask, each price and size; None: that side is empty or not given."""
 
     symbol: str
-    bid: tuple[str, str] | None = None
-    ask: tuple[str, str] | None = None
+    bid: Sequence[str] | None = None
+    ask: Sequence[str] | None = None
     sequence: int | None = None
     ts_event: int | None = None
 
@@ -152,8 +153,11 @@ class UserVenue(Venue):
         """
         return [self._decoded(frame) for frame in frames]
 
-    def decode_reply(self, body: bytes, symbol: str) -> list[Event]:
-        """What the reply to a snapshot request says, for a `book` whose snapshot is fetched: one BookEvent."""
+    def decode_reply(self, body: bytes) -> list[Event]:
+        """What the reply to a snapshot request says, for a `book` whose snapshot is fetched: one BookEvent.
+
+        The plant knows whom it asked for: the event needs no symbol.
+        """
         raise NotImplementedError(f"{type(self).__name__} fetches snapshots: define decode_reply")
 
     def _decoded(self, frame: bytes) -> list[Event]:
