@@ -583,3 +583,86 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::*;
+    use super::*;
+    use crate::event::{Decode, DecodeError, Decoded};
+
+    struct Deaf;
+
+    impl Decode for Deaf {
+        fn decode(&mut self, _: &[u8], _: &mut Decoded) -> Result<(), DecodeError> {
+            Ok(())
+        }
+
+        fn decode_reply(&mut self, _: &[u8], _: &mut Decoded) -> Result<(), DecodeError> {
+            Ok(())
+        }
+    }
+
+    fn timing() -> Timing {
+        Timing {
+            ping_every: 0,
+            ping_timeout: 1,
+            stale_after: 1,
+            acknowledge_within: 1,
+            snapshot_within: 1,
+            backoff_first: 1000,
+            backoff_most: 30_000,
+            healthy_after: 1,
+        }
+    }
+
+    fn session() -> Session {
+        let route = Route { url: String::new(), waits_for_welcome: false, login: None, needs_token: false };
+        let plan = Plan {
+            venue: "X".into(),
+            venue_number: 1,
+            decoder: "x".into(),
+            routes: vec![route],
+            channels: Vec::new(),
+            book: BookPlan {
+                continuity: Continuity::None,
+                snapshot: Snapshot::InBand,
+                checksum: Checksum::None,
+                truncate: false,
+                crossed_is_fault: false,
+            },
+            trade_ids_consecutive: false,
+            ping: None,
+            timing: timing(),
+            messages_per_second: 0,
+            instruments: Vec::new(),
+        };
+        Session::new(Box::new(Deaf), plan, 0)
+    }
+
+    #[test]
+    fn every_arrow_is_walked_and_all_others_are_refused() {
+        let states = || ConnectionState::ALL.iter().filter_map(|&(_, number)| ConnectionState::from_number(number));
+        let mut session = session();
+        for from in states() {
+            for to in states() {
+                session.links[0].state = from;
+                let mut out = Out::new(0);
+                let walked = session.go(0, to, Reason::None, UNDEF_I64, &[], &mut out);
+                assert_eq!(walked, CONNECTION_ARROWS.contains(&(from, to)), "{from:?} -> {to:?}");
+                assert_eq!(out.lines.len(), usize::from(walked));
+                assert_eq!(session.links[0].state, if walked { to } else { from });
+            }
+        }
+    }
+
+    #[test]
+    fn back_off_is_jittered_within_bounds_that_double() {
+        let mut rng = Rng::new(3);
+        for (failures, most) in [(0, 2000), (1, 4000), (3, 16_000), (4, 30_000), (5, 30_000), (200, 30_000)] {
+            let delays: Vec<_> = (0..500).map(|_| backoff(&mut rng, &timing(), failures)).collect();
+            assert!(delays.iter().all(|delay| (1000..=most).contains(delay)));
+            assert!(*delays.iter().max().unwrap() > most * 9 / 10, "{failures}");
+            assert!(*delays.iter().min().unwrap() < 1000 + most / 10, "{failures}");
+        }
+    }
+}

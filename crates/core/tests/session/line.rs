@@ -5,7 +5,7 @@
 //! `list [CHANNEL:SYMBOL ..]`, `beat [ID]`, `hello`, `in`, `auth TEXT`, `bye TEXT`, `error TEXT`, `ask TEXT`,
 //! `number SYMBOL`, `negative SYMBOL`; `-` is absent. Requests: `sub|unsub ID CHANNEL DEPTH TOKEN SYMBOL,..`.
 
-use super::market::{Market, Said};
+use crate::market::{Market, Said};
 use std::collections::{BTreeMap, BTreeSet};
 use tickplant_core::clock::{Nanos, MILLISECOND};
 use tickplant_core::decimal::{Decimal, NumberError};
@@ -168,8 +168,8 @@ pub fn book_line(kind: &str, symbol: &str, said: &Said) -> String {
     line
 }
 
-/// What a venue says, each with its delay.
-pub type Said2 = Vec<(Nanos, Vec<u8>)>;
+/// Frames, each with its delay.
+pub type Frames = Vec<(Nanos, Vec<u8>)>;
 
 /// The scripted venue: it acknowledges, refuses, sends snapshots, and knows what is subscribed.
 #[derive(Clone, Debug)]
@@ -190,6 +190,11 @@ pub struct LineVenue {
     pub no_tokens: bool,
     /// The next fetches fail with this.
     pub fetch_failures: Vec<(u16, Option<Nanos>)>,
+    /// The next fetched snapshots are so many messages old.
+    pub fetch_lags: Vec<usize>,
+    pub fetch_delay: Nanos,
+    /// So many snapshots in band are lost.
+    pub lose_snapshots: u32,
     pub latency: Nanos,
     pub app_pings: bool,
 }
@@ -209,12 +214,15 @@ impl LineVenue {
             tokens_given: 0,
             no_tokens: false,
             fetch_failures: Vec::new(),
+            fetch_lags: Vec::new(),
+            fetch_delay: 5 * MILLISECOND,
+            lose_snapshots: 0,
             latency: 5 * MILLISECOND,
             app_pings: true,
         }
     }
 
-    pub fn on_open(&mut self, _connection: Connection) -> Said2 {
+    pub fn on_open(&mut self, _connection: Connection) -> Frames {
         if self.welcome {
             vec![(self.latency, b"hello".to_vec())]
         } else {
@@ -239,7 +247,7 @@ impl LineVenue {
         self.active.keys().any(|(_, c, s)| c == channel && s == symbol)
     }
 
-    pub fn on_text(&mut self, connection: Connection, text: &str) -> Said2 {
+    pub fn on_text(&mut self, connection: Connection, text: &str) -> Frames {
         let words: Vec<&str> = text.split(' ').collect();
         let mut lines = Vec::new();
         match words[..] {
@@ -286,7 +294,11 @@ impl LineVenue {
                 lines.push(format!("ok {id} {channel} {symbol}"));
             }
             if let Some(market) = self.markets.get(symbol).filter(|_| self.in_band && channel == "book") {
-                snapshots.push(book_line("snap", symbol, &market.snapshot()));
+                if self.lose_snapshots > 0 {
+                    self.lose_snapshots -= 1;
+                } else {
+                    snapshots.push(book_line("snap", symbol, &market.snapshot()));
+                }
             }
         }
         match self.rule {
@@ -328,10 +340,12 @@ impl LineVenue {
             return (self.latency, status, retry_after, b"slow down".to_vec());
         }
         let symbol = url.rsplit('/').next().unwrap();
-        match self.markets.get(symbol) {
-            Some(market) => (self.latency, 200, None, book_line("snap", symbol, &market.snapshot()).into_bytes()),
-            None => (self.latency, 404, None, b"no such symbol".to_vec()),
-        }
+        let Some(market) = self.markets.get(symbol) else {
+            return (self.fetch_delay, 404, None, b"no such symbol".to_vec());
+        };
+        let lag = if self.fetch_lags.is_empty() { 0 } else { self.fetch_lags.remove(0) };
+        let said = &market.snapshots[market.snapshots.len().saturating_sub(1 + lag)];
+        (self.fetch_delay, 200, None, book_line("snap", symbol, said).into_bytes())
     }
 
     /// The market of a symbol moves: the frame, where somebody is subscribed to its book.

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use tickplant_core::clock::Rng;
-use tickplant_core::decimal::Decimal;
-use tickplant_core::event::{Chain, Row};
+use tickplant_core::event::Chain;
 use tickplant_core::record::*;
 use tickplant_core::session::Continuity;
 
@@ -64,7 +63,8 @@ pub struct Market {
     pub last: u64,
     pub number: u64,
     pub truth: BTreeMap<u64, Plain>,
-    pub trade_id: u64,
+    /// The snapshot after every message, by its number.
+    pub snapshots: Vec<Said>,
     pub rng: Rng,
 }
 
@@ -76,7 +76,10 @@ impl Market {
             book.set(Side::Ask, 1003 + rank * 3, 7 + rank);
         }
         let truth = BTreeMap::from([(0, book.clone())]);
-        Self { book, depth, rule, checksums, last: 100, number: 0, truth, trade_id: 1000, rng: Rng::new(seed) }
+        let (rng, snapshots) = (Rng::new(seed), Vec::new());
+        let mut market = Self { book, depth, rule, checksums, last: 100, number: 0, truth, snapshots, rng };
+        market.snapshots.push(market.snapshot());
+        market
     }
 
     /// The book changes and the market says so.
@@ -97,6 +100,7 @@ impl Market {
         self.last = first + self.rng.below(3);
         self.number += 1;
         self.truth.insert(self.number, self.book.clone());
+        self.snapshots.push(self.snapshot());
         Said { chain: self.chain(first, previous), rows, checksum: self.proof(), number: self.number }
     }
 
@@ -119,16 +123,6 @@ impl Market {
         let chain = Chain { last, ..Chain::NONE };
         Said { chain, rows: asks.chain(bids).collect(), checksum: self.proof(), number: self.number }
     }
-}
-
-pub fn rows(said: &Said) -> Vec<Row> {
-    let row = |&(side, price, size): &(Side, i64, i64)| Row {
-        side,
-        price: Decimal::new(price, 0),
-        size: Decimal::new(size, 0),
-        count: 0,
-    };
-    said.rows.iter().map(row).collect()
 }
 
 /// Applies an instrument's LEVEL records to a plain book; after each whole message the book must be the market's own of that

@@ -1,0 +1,11 @@
+//! The session machine in virtual time, against a scripted venue and against the real dialects.
+
+mod books;
+mod driver;
+mod faults;
+mod health;
+mod life;
+mod line;
+mod market;
+mod subscriptions;
+mod trades;
