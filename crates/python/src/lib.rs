@@ -4,6 +4,9 @@ use pyo3::prelude::*;
 
 mod batch;
 mod decode;
+mod user_venue;
+mod errors;
+mod plant;
 mod records;
 mod views;
 mod wire;
@@ -18,6 +21,8 @@ mod _native {
     use crate::batch::{layouts, vocabularies, Batch, BatchIterator};
     #[pymodule_export]
     use crate::decode::{Decoder, LevelBook};
+    #[pymodule_export]
+    use crate::plant::{rebuild, Importer, LogHandle, PyLoop};
     #[pymodule_export]
     use crate::views::Mbp;
     #[pymodule_export]

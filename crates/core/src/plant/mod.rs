@@ -1,1 +1,22 @@
-//! (see lib.rs)
+//! The joint: the only module that knows wire, session and log at once.
+//!
+//! - [`Engine`]: a session that writes into a lane; what every driver does with an input.
+//! - [`Loop`]: the live driver, one thread with one epoll: sockets, orders, replies, timers.
+//! - [`Importer`]: the driver of recordings, in their own time.
+//! - [`rebuild`](rebuild()): records derived again from a lane's journal and compared with what stands there.
+
+mod engine;
+mod handle;
+mod import;
+mod ingest;
+mod latency;
+mod rebuild;
+mod report;
+
+pub use engine::Engine;
+pub use handle::{mailbox, Bell, Inbox, Order, Outbox, Request};
+pub use import::Importer;
+pub use ingest::{Loop, LoopOptions};
+pub use latency::Histogram;
+pub use rebuild::{derive_pending, rebuild, Decoders, Rebuilt};
+pub use report::{ConnectionReport, InstrumentReport, Report, SessionReport};

@@ -1,0 +1,135 @@
+//! What a loop says of itself when asked.
+
+use super::latency::Histogram;
+use crate::clock::Nanos;
+use crate::log::{ArchiveState, ArchiveStatus};
+use crate::session::{ConnectionSummary, InstrumentSummary, Session};
+use serde::Serialize;
+
+/// One instrument's line.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstrumentReport {
+    pub symbol: String,
+    pub instrument_id: u32,
+    pub holders: u32,
+    pub messages: u64,
+    pub records: u64,
+    pub trades: u64,
+    pub checksums_passed: u64,
+    pub checksums_failed: u64,
+    pub checksums_absent: u64,
+    pub gaps: u64,
+    pub resyncs: u64,
+    pub duplicates: u64,
+    pub state: String,
+    pub reason: String,
+}
+
+/// One connection's line.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionReport {
+    pub state: String,
+    pub failures: u32,
+    pub malformed: u64,
+}
+
+/// The lines of a session.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionReport {
+    pub instruments: Vec<InstrumentReport>,
+    pub connections: Vec<ConnectionReport>,
+}
+
+impl SessionReport {
+    pub fn of(session: &Session) -> Self {
+        let instrument = |line: InstrumentSummary| {
+            let counters = line.counters;
+            InstrumentReport {
+                symbol: line.symbol,
+                instrument_id: line.instrument_id,
+                holders: line.holders,
+                messages: counters.messages,
+                records: counters.records,
+                trades: counters.trades,
+                checksums_passed: counters.checksums_passed,
+                checksums_failed: counters.checksums_failed,
+                checksums_absent: counters.checksums_absent,
+                gaps: counters.gaps,
+                resyncs: counters.resyncs,
+                duplicates: counters.duplicates,
+                state: word(&line.state),
+                reason: word(&line.reason),
+            }
+        };
+        let connection = |line: ConnectionSummary| ConnectionReport {
+            state: word(&line.state),
+            failures: line.failures,
+            malformed: line.malformed,
+        };
+        Self {
+            instruments: session.summary().into_iter().map(instrument).collect(),
+            connections: session.connections().into_iter().map(connection).collect(),
+        }
+    }
+}
+
+/// `SnapshotJoined` as users know it: `SNAPSHOT_JOINED`.
+fn word(variant: &dyn std::fmt::Debug) -> String {
+    let mut word = String::new();
+    for letter in format!("{variant:?}").chars() {
+        if letter.is_ascii_uppercase() && !word.is_empty() {
+            word.push('_');
+        }
+        word.push(letter.to_ascii_uppercase());
+    }
+    word
+}
+
+/// A loop's account.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub session: SessionReport,
+    pub frames: u64,
+    pub bytes: u64,
+    pub reads: u64,
+    pub records: u64,
+    /// Receive stamp to committed, in ns; None before the first frame.
+    pub latency_p50_ns: Option<Nanos>,
+    pub latency_p99_ns: Option<Nanos>,
+    pub latency_p999_ns: Option<Nanos>,
+    pub archive_state: &'static str,
+    pub archive_lag_bytes: u64,
+    /// The feed is paused: the disk is full and so is the memory part.
+    pub paused: bool,
+}
+
+/// What a loop counts.
+#[derive(Default)]
+pub struct Counters {
+    pub frames: u64,
+    pub bytes: u64,
+    pub reads: u64,
+    pub latency: Histogram,
+}
+
+impl Counters {
+    pub fn report(&self, session: SessionReport, records: u64, archive: &ArchiveStatus, paused: bool) -> Report {
+        Report {
+            session,
+            frames: self.frames,
+            bytes: self.bytes,
+            reads: self.reads,
+            records,
+            latency_p50_ns: self.latency.quantile(500_000),
+            latency_p99_ns: self.latency.quantile(990_000),
+            latency_p999_ns: self.latency.quantile(999_000),
+            archive_state: match archive.state {
+                ArchiveState::Ok => "ok",
+                ArchiveState::DiskFull { .. } => "disk_full",
+                ArchiveState::Failed { .. } => "failed",
+            },
+            archive_lag_bytes: archive.lag_bytes,
+            paused,
+        }
+    }
+}

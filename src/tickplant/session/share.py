@@ -1,0 +1,157 @@
+"""One share of a venue: a native ingestion loop and what it asks of the control thread.
+
+The loop owns its sockets, parsers, books and lane and never waits for Python. What it cannot do alone it asks for: a
+connection attempt (granted here, its name resolved anew each time) and a token (fetched and signed here).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from tickplant import _native, clock
+from tickplant.errors import PlantError, VenueError
+from tickplant.venues.base import HttpRequest, Venue
+from tickplant.venues.settings import VenueSettings
+
+HTTP_TIMEOUT_S = 10.0
+
+
+class Share:
+    """A running loop. All methods are called on the event loop's thread."""
+
+    def __init__(
+        self,
+        log: _native.LogHandle,
+        venue: Venue,
+        settings: VenueSettings,
+        instruments: Mapping[str, int],
+        *,
+        lane: str,
+        seed: int | None = None,
+        on_stopped: Callable[[Share, str | None], None],
+    ) -> None:
+        self.venue = venue
+        self.settings = settings
+        self.lane = lane
+        self._on_stopped = on_stopped
+        self._tasks: set[asyncio.Task[None]] = set()
+        plan = json.dumps(venue.plan(instruments, settings)).encode()
+        options = {"ca": settings.ca, "proxy": settings.proxy}
+        decoder = venue if venue.decoder == "python" else None
+        self._loop = _native.Loop(log, lane, plan, json.dumps(options).encode(), seed=seed, decoder=decoder)
+
+    def start(self) -> None:
+        """Starts the loop's thread; its requests are answered from now on."""
+        asyncio.get_running_loop().add_reader(self._loop.fileno(), self._answer_requests)
+        self._loop.start()
+
+    def command(self, do: str, **arguments: Any) -> None:
+        """Gives the session a command (`subscribe`, `unsubscribe`, `resync`, `reconnect`, ...)."""
+        self._loop.command(json.dumps({"do": do, **arguments}).encode())
+
+    def subscribe(self, symbol: str, instrument_id: int) -> None:
+        """Adds one holder of an instrument to the intended set."""
+        self.command("subscribe", instruments=[self.venue.instrument(symbol, instrument_id, self.settings)])
+
+    def unsubscribe(self, instrument_id: int) -> None:
+        """Takes one holder away; the last one ends the subscription."""
+        self.command("unsubscribe", instrument_ids=[instrument_id])
+
+    async def report(self) -> dict[str, Any]:
+        """The loop's own account: instruments, connections, latency, archive."""
+        text = await asyncio.to_thread(self._loop.report)
+        report: dict[str, Any] = json.loads(text)
+        return report
+
+    async def stop(self) -> None:
+        """Drains the session, closes the sockets, makes the lane durable. Returns when the thread has ended."""
+        self._loop.stop()
+        await asyncio.to_thread(self._loop.join)
+        asyncio.get_running_loop().remove_reader(self._loop.fileno())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # what the loop asks for
+
+    def _answer_requests(self) -> None:
+        for kind, connection, text in self._loop.requests():
+            if kind == "connect":
+                self._spawn(self._grant(connection, text))
+            elif kind == "token":
+                self._spawn(self._fetch_token(connection))
+            else:
+                self._on_stopped(self, text or None)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _grant(self, connection: int, url: str) -> None:
+        """Resolves the name (of the proxy, where there is one) and lets the attempt be made."""
+        parts = urlsplit(self.settings.proxy or url)
+        default_port = 443 if parts.scheme in ("wss", "https") else 80
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                parts.hostname, parts.port or default_port, type=socket.SOCK_STREAM
+            )
+        except OSError as error:
+            self._loop.refuse(connection, f"the name {parts.hostname} cannot be resolved: {error.strerror or error}")
+            return
+        self._loop.grant(connection, [_address(info[4]) for info in found])
+
+    async def _fetch_token(self, connection: int) -> None:
+        try:
+            request = self.venue.token_request(self.settings, clock.wall_ns())
+            if request is None:
+                raise VenueError(
+                    "the private channel needs a key", hint="set api_key and api_secret", venue=self.venue.code
+                )
+            token = self.venue.parse_token(await self._http(request))
+            self.command("token", connection=connection, token=token, detail="")
+        except (PlantError, VenueError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.command("token", connection=connection, token=None, detail=str(error) or type(error).__name__)
+
+    async def _http(self, request: HttpRequest) -> bytes:
+        tls = tls_context(self.settings.ca)
+        timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as client,
+            client.request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                data=request.body or None,
+                ssl=tls,
+                proxy=self.settings.proxy,
+            ) as reply,
+        ):
+            body = await reply.read()
+            if reply.status != 200:
+                raise VenueError(
+                    f"the request was answered with {reply.status}", where=request.url, venue=self.venue.code
+                )
+            return body
+
+
+def tls_context(ca: str | None) -> Any:
+    """The TLS settings of an HTTP request: the system's authorities and, where given, those of a PEM file."""
+    import ssl  # noqa: PLC0415 - only requests that leave the machine need it
+
+    context = ssl.create_default_context()
+    if ca is not None:
+        context.load_verify_locations(ca)
+    return context
+
+
+def _address(sockaddr: Any) -> str:
+    host, port = sockaddr[0], sockaddr[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
