@@ -1,0 +1,122 @@
+"""Real sockets, real protocols, all four venues: books equal the venues' own, and the journal gives the same records."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tickplant import Log, Plant, _native
+from tickplant.venues.base import venue_code
+
+from .conftest import VENUES, all_live, exact, rows, settings_for, simulated, until
+
+
+async def equal_books(server, plant: Plant) -> None:
+    """Stops the markets; every book of the log must then be the venue's own."""
+    server.running(False)
+    await asyncio.sleep(0.6)
+    for name in VENUES:
+        venue = server.venue(name) if name in server.addresses else None
+        for symbol in venue.symbols if venue else ():
+            book = plant.log.book(f"{symbol}.{venue_code(name)}")
+            bids, asks = venue.book(symbol, venue.published(symbol))
+            depth = 10 if name == "kraken" else max(len(book.bids), len(book.asks), 1)
+            assert book.state.name == "LIVE"
+            assert exact(book.bids) == exact(bids[:depth])[: len(book.bids)]
+            assert exact(book.asks) == exact(asks[:depth])[: len(book.asks)]
+            assert len(book.bids) >= min(10, len(bids))
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_all_venues_give_the_venues_own_books(tmp_path: Path, tls: bool) -> None:
+    async with simulated(VENUES, tls=tls) as server, Plant(settings_for(server, VENUES, tmp_path)) as plant:
+        summary = await until(lambda: all_live(plant, 8))
+        await equal_books(server, plant)
+        for name, row in rows(summary).items():
+            assert (row["gaps"], row["resyncs"], row["checksums_failed"]) == (0, 0, 0), name
+            if name.endswith("KRAKEN"):
+                assert row["checksums_passed"] > 0
+                assert row["checksums_absent"] == 0
+    for lane in VENUES:
+        found = json.loads(_native.rebuild(str(tmp_path), lane))
+        assert found["first_difference"] is None, lane
+        assert found["same"] > 100
+
+
+async def test_dropped_connections_heal(tmp_path: Path) -> None:
+    async with simulated(VENUES) as server:
+        flags = {f"venue__{name}__backoff_first_s": 0.05 for name in VENUES}
+        async with Plant(settings_for(server, VENUES, tmp_path, **flags)) as plant:
+            await until(lambda: all_live(plant, 8))
+            for name in VENUES:
+                assert server.drop_connections(name) == 1
+            await asyncio.sleep(0.1)
+            await until(lambda: all_live(plant, 8, messages=60))
+            await equal_books(server, plant)
+        reasons = {
+            record.reason.name for batch in Log.open(tmp_path).records(schema="status") for record in batch
+        }
+        assert "PEER_CLOSED" in reasons
+
+
+async def test_shares_of_a_venue_hold_the_same_books(tmp_path: Path) -> None:
+    options = {"instrument_count": 8}
+    async with simulated(["kraken"], **options) as server:
+        settings = settings_for(server, ["kraken"], tmp_path, venue__kraken__loops=4)
+        async with Plant(settings) as plant:
+            await until(lambda: all_live(plant, 8))
+            assert server.connections("kraken") == len(plant.log.lanes()) > 1
+            await equal_books(server, plant)
+
+
+async def test_subscriptions_change_at_run_time(tmp_path: Path) -> None:
+    async with simulated(["kraken"], instrument_count=4) as server:
+        settings = settings_for(server, ["kraken"], tmp_path, venue__kraken__instruments=["BTC/USD"])
+        async with Plant(settings) as plant:
+            await until(lambda: all_live(plant, 1))
+            plant.subscribe("ETH/USD.KRAKEN", "SOL/USD.KRAKEN")
+            await until(lambda: all_live(plant, 3))
+            plant.unsubscribe("ETH/USD.KRAKEN")
+
+            async def left() -> bool:
+                return rows(await plant.summary())["ETH/USD.KRAKEN"]["state"] == "CLOSED"
+
+            await until(left)
+            assert (await all_live(plant, 2)) is not None
+
+
+async def test_one_unknown_symbol_leaves_the_others_alone(tmp_path: Path) -> None:
+    async with simulated(VENUES) as server:
+        flags = {
+            f"venue__{name}__instruments": [*server.venue(name).symbols, unknown]
+            for name, unknown in zip(VENUES, ["NO/SUCH", "NOSUCH", "NOSUCH", "NO-SUCH"], strict=True)
+        }
+        async with Plant(settings_for(server, VENUES, tmp_path, **flags)) as plant:
+            await until(lambda: all_live(plant, 8))
+            refused = {row["instrument"] for row in (await plant.summary())["instruments"] if row["state"] != "LIVE"}
+            assert refused == {"NO/SUCH.KRAKEN", "NOSUCH.BINANCE", "NOSUCH.BINANCE_USDM", "NO-SUCH.COINBASE"}
+
+
+async def test_records_and_callbacks_follow_live(tmp_path: Path) -> None:
+    async with simulated(["kraken"]) as server, Plant(settings_for(server, ["kraken"], tmp_path)) as plant:
+        seen: list[int] = []
+        plant.on_records(lambda batch: seen.append(len(batch)), schema="trades")
+        rows_seen = 0
+        async for batch in plant.records("BTC/USD.KRAKEN", schema="mbp-10"):
+            rows_seen += len(batch)
+            if rows_seen > 20:
+                break
+        await until(lambda: sum(seen) > 5)
+
+
+async def test_a_callback_that_raises_ends_the_plant(tmp_path: Path) -> None:
+    def fail(batch: object) -> None:
+        raise ValueError("no")
+
+    async with simulated(["kraken"]) as server, Plant(settings_for(server, ["kraken"], tmp_path)) as plant:
+        plant.on_records(fail, schema="trades")
+        with pytest.raises(Exception, match="a callback raised ValueError: no"):
+            await asyncio.wait_for(plant.wait(), 15)
