@@ -1,23 +1,27 @@
 //! Core errors as the classes of `tickplant.errors`.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use tickplant_core::log::LogError;
 
-/// An exception of `tickplant.errors` with what, where and hint cut from "what, where; hint".
-pub fn raise(class: &str, what: &str) -> PyErr {
-    Python::attach(|py| {
-        let made = py.import("tickplant.errors").and_then(|module| {
-            let (what, hint) = what.split_once(": ").unwrap_or((what, ""));
-            let keywords = PyDict::new(py);
-            keywords.set_item("hint", hint)?;
-            module.getattr(class)?.call((what,), Some(&keywords))
-        });
-        match made {
-            Ok(error) => PyErr::from_value(error),
-            Err(error) => error,
-        }
-    })
+/// An exception of `tickplant.errors`, its attributes set by `fill`.
+pub fn raise_with(
+    py: Python<'_>,
+    class: &str,
+    what: &str,
+    fill: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<()>,
+) -> PyErr {
+    let build = || {
+        let instance = py.import("tickplant.errors")?.getattr(class)?.call1((what,))?;
+        fill(&instance)?;
+        Ok(instance)
+    };
+    build().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// An exception of `tickplant.errors` from the core's "what: what to do".
+pub fn raise(class: &str, text: &str) -> PyErr {
+    let (what, hint) = text.split_once(": ").unwrap_or((text, ""));
+    Python::attach(|py| raise_with(py, class, what, |instance| instance.setattr("hint", hint)))
 }
 
 pub fn log_error(error: &LogError) -> PyErr {

@@ -4,10 +4,10 @@ use pyo3::prelude::*;
 
 mod batch;
 mod decode;
-mod user_venue;
 mod errors;
 mod plant;
 mod records;
+mod user_venue;
 mod views;
 mod wire;
 

@@ -1,7 +1,7 @@
 //! The plant's native parts for its control thread: the log it writes, its loops, the importer.
 
-use crate::user_venue::PythonDecoder;
 use crate::errors::{log_error, raise};
+use crate::user_venue::PythonDecoder;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::Deserialize;
@@ -90,13 +90,21 @@ impl LogHandle {
     }
 }
 
+/// A loop that was not started yet, and what its run needs.
+struct Ready {
+    driver: Loop,
+    plan: Vec<u8>,
+    seed: u64,
+    requests: Outbox<Request>,
+}
+
 /// One ingestion loop on a thread of its own.
 #[pyclass(frozen, module = "tickplant._native", name = "Loop")]
 pub struct PyLoop {
     orders: Outbox<Order>,
     requests: Mutex<Inbox<Request>>,
     request_fd: i32,
-    ready: Mutex<Option<(Loop, Vec<u8>, u64, Outbox<Request>)>>,
+    ready: Mutex<Option<Ready>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -118,20 +126,21 @@ impl PyLoop {
         let engine = log.engine(lane, decoder, parsed.clone(), seed)?;
         let (orders, order_inbox) = mailbox()?;
         let (request_outbox, requests) = mailbox()?;
-        let ready = Loop::new(engine, &parsed, options, order_inbox, request_outbox.clone());
-        let ready = ready.map_err(|what| raise("WireError", &what))?;
+        let driver = Loop::new(engine, &parsed, options, order_inbox, request_outbox.clone());
+        let driver = driver.map_err(|what| raise("WireError", &what))?;
+        let ready = Ready { driver, plan: plan.to_vec(), seed, requests: request_outbox };
         Ok(Self {
             orders,
             request_fd: requests.bell().as_fd().as_raw_fd(),
             requests: Mutex::new(requests),
-            ready: Mutex::new(Some((ready, plan.to_vec(), seed, request_outbox))),
+            ready: Mutex::new(Some(ready)),
             thread: Mutex::new(None),
         })
     }
 
     /// Starts the thread. A second call does nothing.
     fn start(&self) -> PyResult<()> {
-        let Some((driver, plan, seed, requests)) = lock(&self.ready).take() else { return Ok(()) };
+        let Some(Ready { driver, plan, seed, requests }) = lock(&self.ready).take() else { return Ok(()) };
         let thread = std::thread::Builder::new().name("tickplant-loop".into()).spawn(move || {
             let run = std::panic::AssertUnwindSafe(|| driver.run(&plan, seed));
             let error = match std::panic::catch_unwind(run) {

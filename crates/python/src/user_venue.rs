@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use tickplant_core::clock::Nanos;
 use tickplant_core::decimal::Decimal;
 use tickplant_core::event::{
-    Answer, BookEvent, Chain, DecodeError, Decode, Decoded, Event, QuoteEvent, Row, Span, TradeEvent,
+    Answer, BookEvent, Chain, Decode, DecodeError, Decoded, Event, QuoteEvent, Row, Span, TradeEvent,
 };
 use tickplant_core::record::{Side, UNDEF_U64};
 
@@ -29,8 +29,12 @@ impl PythonDecoder {
             let answers = list.and_then(|list| self.venue.call_method1(py, "decode", (list,)));
             let answers = answers.and_then(|answers| answers.extract::<Vec<Vec<Bound<'_, PyAny>>>>(py));
             match answers {
-                Ok(answers) if answers.len() == frames.len() => answers.iter().map(|events| read_events(events)).collect(),
-                _ => frames.iter().map(|_| Err(malformed("decode must give a list of events for each frame"))).collect(),
+                Ok(answers) if answers.len() == frames.len() => {
+                    answers.iter().map(|events| read_events(events)).collect()
+                }
+                _ => {
+                    frames.iter().map(|_| Err(malformed("decode must give a list of events for each frame"))).collect()
+                }
             }
         })
     }
@@ -176,7 +180,7 @@ impl Reader<'_, '_> {
 
     fn quote(&mut self) -> Result<QuoteEvent, Fault> {
         let symbol = self.span("symbol")?;
-        let mut side = |name: &str| match self.get::<Option<(String, String)>>(name)? {
+        let side = |name: &str| match self.get::<Option<(String, String)>>(name)? {
             Some((price, size)) => Ok::<_, Fault>(Some((number(&price, &symbol)?, number(&size, &symbol)?))),
             None => Ok(None),
         };
@@ -185,10 +189,7 @@ impl Reader<'_, '_> {
     }
 
     fn answer(&mut self) -> Result<Answer, Fault> {
-        let refusal = match self.get::<Option<String>>("refusal")? {
-            Some(text) => Some(self.keep(&text)),
-            None => None,
-        };
+        let refusal = self.get::<Option<String>>("refusal")?.map(|text| self.keep(&text));
         Ok(Answer {
             request: self.get("request")?,
             channel: self.span("channel")?,

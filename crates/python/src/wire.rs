@@ -1,5 +1,6 @@
 //! A small blocking WebSocket client over the very code that the loops use, for tests and `doctor`.
 
+use crate::errors::raise_with;
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -189,7 +190,7 @@ pub fn http_get<'py>(
         if let Some(reply) = port.next_reply() {
             if reply.status == 0 {
                 let what = String::from_utf8_lossy(&reply.body).into_owned();
-                return Err(raise(py, "WireError", &what, |_| Ok(())));
+                return Err(raise_with(py, "WireError", &what, |_| Ok(())));
             }
             let wait = reply.retry_after.map(|wait| wait as f64 / SECOND as f64);
             return Ok((reply.status, wait, PyBytes::new(py, &reply.body)));
@@ -206,7 +207,7 @@ fn nanos(seconds: f64) -> PyResult<Nanos> {
 }
 
 fn setup_error(py: Python<'_>, what: String) -> PyErr {
-    raise(py, "ConfigError", &what, |_| Ok(()))
+    raise_with(py, "ConfigError", &what, |_| Ok(()))
 }
 
 /// A wrong path or a ban does not heal by itself; overload and rate limits do.
@@ -225,7 +226,7 @@ fn to_python(py: Python<'_>, error: &WireError) -> PyErr {
         (Cause::Timeout { .. } | Cause::Lost { phase: Phase::Proxy | Phase::Upgrade, .. }, _) => "HandshakeRefused",
         _ => "WireError",
     };
-    raise(py, class, &error.what(), |instance| {
+    raise_with(py, class, &error.what(), |instance| {
         instance.setattr("where", &error.place)?;
         instance.setattr("hint", error.hint())?;
         instance.setattr("reason", format!("{:?}", error.reason()))?;
@@ -239,13 +240,4 @@ fn to_python(py: Python<'_>, error: &WireError) -> PyErr {
             _ => Ok(()),
         }
     })
-}
-
-fn raise(py: Python<'_>, class: &str, what: &str, fill: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<()>) -> PyErr {
-    let build = || {
-        let instance = py.import("tickplant.errors")?.getattr(class)?.call1((what,))?;
-        fill(&instance)?;
-        Ok(instance)
-    };
-    build().map_or_else(|error| error, PyErr::from_value)
 }

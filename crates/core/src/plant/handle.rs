@@ -4,16 +4,22 @@ use crate::session::{Command, Connection};
 use rustix::event::{eventfd, EventfdFlags};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::Arc;
 
 /// What the control thread tells a loop.
 pub enum Order {
     Command(Command),
     /// The connection may be made, to one of these addresses (resolved for this attempt).
-    Grant { connection: Connection, addresses: Vec<SocketAddr> },
+    Grant {
+        connection: Connection,
+        addresses: Vec<SocketAddr>,
+    },
     /// No attempt can be made: no address could be had.
-    Refuse { connection: Connection, detail: String },
+    Refuse {
+        connection: Connection,
+        detail: String,
+    },
     /// Asks for a report.
     Report(Sender<super::Report>),
     /// Drains and ends the loop.
@@ -23,10 +29,18 @@ pub enum Order {
 /// What a loop asks of the control thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    Connect { connection: Connection, url: String },
-    Token { connection: Connection, url: String },
+    Connect {
+        connection: Connection,
+        url: String,
+    },
+    Token {
+        connection: Connection,
+        url: String,
+    },
     /// The loop has ended; the error says why where it was not asked to.
-    Stopped { error: Option<String> },
+    Stopped {
+        error: Option<String>,
+    },
 }
 
 /// A counter in the kernel that wakes the reader of a queue.
@@ -88,10 +102,7 @@ impl<T> Inbox<T> {
 
     /// The next item; None where there is none now.
     pub fn take(&self) -> Option<T> {
-        match self.queue.try_recv() {
-            Ok(item) => Some(item),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.queue.try_recv().ok()
     }
 }
 

@@ -25,7 +25,8 @@ pub struct Importer {
 impl Importer {
     /// Starts the session at the recording's first time.
     pub fn new(engine: Engine, plan: &[u8], at: Nanos) -> Result<Self, LogError> {
-        let mut importer = Self { engine, now: at, wake_at: None, wishes: Vec::new(), fetches: Vec::new(), kept: BTreeMap::new() };
+        let mut importer =
+            Self { engine, now: at, wake_at: None, wishes: Vec::new(), fetches: Vec::new(), kept: BTreeMap::new() };
         importer.engine.take(at, Input::Start { plan, seed: 0 })?;
         importer.settle()?;
         Ok(importer)

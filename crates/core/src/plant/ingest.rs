@@ -11,7 +11,8 @@ use crate::log::{ArchiveState, LogError};
 use crate::record::Reason;
 use crate::session::{Command, Connection, Input, Plan, Snapshot, Wish};
 use crate::wire::{
-    Cause, FetchOptions, FetchPort, FetchRequest, Fetcher, Limits, Message, Options, Proxy, Ready, Tls, Url, WebSocket, WireError,
+    Cause, FetchOptions, FetchPort, FetchRequest, Fetcher, Limits, Message, Options, Proxy, Ready, Tls, Url, WebSocket,
+    WireError,
 };
 use rustix::event::epoll;
 use serde::Deserialize;
@@ -159,7 +160,9 @@ impl Loop {
         events.clear();
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(LogError::Io { what: "wait for events", path: PathBuf::new(), error: error.into() }),
+            Err(error) => {
+                return Err(LogError::Io { what: "wait for events", path: PathBuf::new(), error: error.into() })
+            }
         }
         for event in events.iter() {
             match event.data.u64() {
@@ -308,7 +311,8 @@ impl Loop {
         self.engine.take(at, Input::Command(Command::Granted { connection }))?;
         let seed = self.rng.next_u64();
         let attempt = self.lines.get(usize::from(connection)).map(|line| {
-            let url = Url::parse(&line.url).map_err(|what| WireError { place: line.url.clone(), cause: Cause::Setup(what) })?;
+            let url = Url::parse(&line.url)
+                .map_err(|what| WireError { place: line.url.clone(), cause: Cause::Setup(what) })?;
             let mut limits = Limits::default();
             limits.message_bytes_max = self.options.message_bytes_max.unwrap_or(limits.message_bytes_max);
             let (tls, proxy) = (self.tls.clone(), self.proxy.clone());
@@ -463,7 +467,8 @@ impl Loop {
             }
             Wish::Fetch { request, url } => {
                 let port = self.fetcher.as_ref().map(|(_, port)| port);
-                let queued = port.is_some_and(|port| port.fetch(FetchRequest { request, url, headers: Vec::new() }).is_ok());
+                let queued =
+                    port.is_some_and(|port| port.fetch(FetchRequest { request, url, headers: Vec::new() }).is_ok());
                 if !queued {
                     let body = b"too many requests wait for their replies";
                     self.engine.take(at, Input::HttpReply { request, status: 0, retry_after: None, body })?;
@@ -490,7 +495,9 @@ impl Loop {
                         line.closing = Some(reason);
                         socket.close(1000, "", at);
                     }
-                    None => self.engine.take(at, Input::Closed { connection, reason, detail: b"", retry_after: None })?,
+                    None => {
+                        self.engine.take(at, Input::Closed { connection, reason, detail: b"", retry_after: None })?
+                    }
                 }
             }
         }

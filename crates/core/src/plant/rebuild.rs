@@ -48,7 +48,8 @@ impl<'a> Replay<'a> {
         if entry.kind == layout::ENTRY_CUT {
             return Ok(&[]);
         }
-        let input = journal::decode(entry.kind, entry.flags, entry.connection, entry.payload).map_err(|e| e.to_string())?;
+        let input =
+            journal::decode(entry.kind, entry.flags, entry.connection, entry.payload).map_err(|e| e.to_string())?;
         if let Input::Start { plan, seed } = input {
             let plan: Plan = serde_json::from_slice(plan).map_err(|error| format!("the journal's plan: {error}"))?;
             let decoder = (self.decoders)(&plan).ok_or_else(|| format!("there is no decoder {} here", plan.decoder))?;
