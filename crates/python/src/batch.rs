@@ -22,20 +22,12 @@ pub trait Rows: Send + Sync {
     fn bytes(&self) -> &[u8];
 }
 
-/// Rows in memory of our own, aligned to 8 bytes.
-pub struct OwnedRows(Vec<u64>);
-
-impl OwnedRows {
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut words = vec![0u64; bytes.len().div_ceil(8)];
-        bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        Self(words)
-    }
-}
+/// Rows in memory of our own.
+pub struct OwnedRows(pub Vec<u8>);
 
 impl Rows for OwnedRows {
     fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.0)
+        &self.0
     }
 }
 
@@ -80,7 +72,7 @@ impl Batch {
         }
         let count = bytes.len() / table.row_bytes;
         let origin = Origin { next_index: count as u64, ..Origin::default() };
-        Self::new(table, Arc::new(OwnedRows::copy_of(bytes)), 0, count, origin, Arc::new(names))
+        Self::new(table, Arc::new(OwnedRows(bytes.to_vec())), 0, count, origin, Arc::new(names))
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -341,7 +333,7 @@ impl Batch {
         }
         let origin = Origin { first_index: this.origin.first_index + first.unwrap_or(0), ..this.origin.clone() };
         let count = kept.len() / this.table.row_bytes;
-        let rows = Arc::new(OwnedRows::copy_of(&kept));
+        let rows = Arc::new(OwnedRows(kept));
         Bound::new(slf.py(), Self::new(this.table, rows, 0, count, origin, this.names.clone()))
     }
 

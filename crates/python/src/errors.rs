@@ -1,7 +1,7 @@
 //! Core errors as the classes of `tickplant.errors`.
 
 use pyo3::prelude::*;
-use tickplant_core::log::LogError;
+use tickplant_core::log::{LogError, ReadError};
 
 /// An exception of `tickplant.errors`, its attributes set by `fill`.
 pub fn raise_with(
@@ -24,6 +24,17 @@ pub fn raise(class: &str, text: &str) -> PyErr {
     Python::attach(|py| raise_with(py, class, what, |instance| instance.setattr("hint", hint)))
 }
 
+/// As [`raise`], with the place.
+pub fn raise_at(class: &str, place: &str, text: &str) -> PyErr {
+    let (what, hint) = text.split_once(": ").unwrap_or((text, ""));
+    Python::attach(|py| {
+        raise_with(py, class, what, |instance| {
+            instance.setattr("hint", hint)?;
+            instance.setattr("where", place)
+        })
+    })
+}
+
 pub fn log_error(error: &LogError) -> PyErr {
     let class = match error {
         LogError::InUse { .. } => "LaneLocked",
@@ -35,4 +46,20 @@ pub fn log_error(error: &LogError) -> PyErr {
         _ => "LogError",
     };
     raise(class, &error.to_string())
+}
+
+/// A read error of a lane; `path` is the log's directory.
+pub fn read_error(path: &str, lane: &str, error: &ReadError) -> PyErr {
+    match error {
+        ReadError::Lost { first, last } => Python::attach(|py| {
+            let build = || {
+                let lost = py.import("tickplant.errors")?.getattr("LostRecords")?.call1((lane, *first, *last))?;
+                lost.setattr("where", path)?;
+                Ok(lost)
+            };
+            build().map_or_else(|error| error, PyErr::from_value)
+        }),
+        ReadError::Log(error) => log_error(error),
+        error => raise_at("LogError", &format!("{path} lane {lane}"), &error.to_string()),
+    }
 }

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 mod batch;
 mod decode;
 mod errors;
+mod log;
 mod plant;
 mod records;
 mod user_venue;
@@ -21,6 +22,14 @@ mod _native {
     use crate::batch::{layouts, vocabularies, Batch, BatchIterator};
     #[pymodule_export]
     use crate::decode::{Decoder, LevelBook};
+    #[pymodule_export]
+    use crate::log::directory::{LogDirectory, PyCheckpointer};
+    #[pymodule_export]
+    use crate::log::reader::Reader;
+    #[pymodule_export]
+    use crate::log::waiter::Doorbell;
+    #[pymodule_export]
+    use crate::log::writer::PyLaneWriter;
     #[pymodule_export]
     use crate::plant::{rebuild, Importer, LogHandle, PyLoop};
     #[pymodule_export]

@@ -34,8 +34,8 @@ pub use dir::LogDir;
 pub use error::LogError;
 pub use layout::{BatchHead, CutLine, StreamKind};
 pub use read::{
-    wait, BatchView, Entry, JournalPosition, JournalReader, LaneReader, MergeError, MergedReader, Position, ReadError,
-    Waits,
+    wait, wait_bells, BatchView, Bell, Entry, JournalPosition, JournalReader, LaneReader, MergeError, MergedReader,
+    Position, ReadError, Waits,
 };
 pub use registry::Registry;
 pub use write::disk::{Disk, DiskFile, RealDisk, SimDisk};

@@ -1,8 +1,10 @@
 //! A book at a moment, by either clock.
 
+use super::checkpoint::{newest_before, restore_one};
 use super::replica::Replica;
 use crate::clock::Nanos;
-use crate::record::{Level, Status, Subject, UNDEF_U64};
+use crate::log::{Checkpoints, LaneReader, LogDir, Position, ReadError};
+use crate::record::{Kind, Level, Status, Subject, UNDEF_U64};
 
 /// Which state is asked for. Both limits count where both are given; UNDEF is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +76,59 @@ impl AsOf {
         self.ts_recv
     }
 
+    /// Records were lost: the book is unknown until its next snapshot.
+    fn forget(&mut self) {
+        self.replica.forget();
+    }
+
     pub fn into_replica(self) -> Replica {
         self.replica
     }
+}
+
+/// The book of one instrument in one lane at a moment: the newest checkpoint before it and a replay. Beside it the receive time of the last
+/// record that counted, for choosing between lanes.
+pub fn book_at(log: &LogDir, lane: &str, instrument_id: u32, moment: Moment) -> Result<(Replica, Nanos), ReadError> {
+    let mut reader = LaneReader::open_in(log, lane, Position::First)?;
+    let end = reader.committed_index();
+    let checkpoints = Checkpoints::open(log, lane)?;
+    let mut replica = Replica::default();
+    if let Some(checkpoint) = newest_before(&checkpoints, end, moment.at, moment.known_at)? {
+        replica = restore_one(&checkpoint, instrument_id);
+        reader.seek_index(checkpoint.index)?;
+    }
+    let ts_recv = if replica.is_joined() { replica.last().ts_recv } else { 0 };
+    let mut as_of = AsOf { ts_recv, ..AsOf::new(replica, moment) };
+    while reader.next_index() < end {
+        let batch = match reader.next() {
+            Ok(Some(batch)) => batch,
+            Ok(None) => break,
+            Err(ReadError::Lost { .. }) => {
+                as_of.forget();
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let lines = (batch.first_index()..end).zip(batch.lines());
+        let goes_on = match Kind::from_number(batch.head().kind) {
+            Some(Kind::Level) => lines
+                .map(|(index, line)| (index, bytemuck::cast_ref::<_, Level>(line)))
+                .filter(|(_, line)| line.instrument_id == instrument_id)
+                .all(|(index, line)| as_of.level(index, line)),
+            Some(Kind::Status) => lines
+                .map(|(_, line)| bytemuck::cast_ref::<_, Status>(line))
+                .filter(|line| line.instrument_id == instrument_id)
+                .all(|line| as_of.status(line)),
+            Some(Kind::Cut) => {
+                as_of.interrupt();
+                true
+            }
+            _ => true,
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    let ts_recv = as_of.ts_recv();
+    Ok((as_of.into_replica(), ts_recv))
 }

@@ -4,13 +4,16 @@
 //! (`mbp-1`, `mbp-10`, `bbo`), [`AsOf`] stops a replica at a moment of either clock.
 
 mod as_of;
+pub mod checkpoint;
+mod checkpointer;
 mod replica;
 mod row;
 mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use as_of::{AsOf, Moment};
+pub use as_of::{book_at, AsOf, Moment};
+pub use checkpointer::Checkpointer;
 pub use replica::{Fed, Replica};
 pub use row::*;
 pub use rows::{ViewError, Views};

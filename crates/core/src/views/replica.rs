@@ -115,10 +115,19 @@ impl Replica {
         self.state = state;
     }
 
-    /// Sets what a checkpoint knows beside the levels: the running maximum of the event times and the last message's own.
-    pub fn set_times(&mut self, ts_event: Nanos, ts_event_max: Nanos) {
-        self.ts_event = ts_event;
-        self.ts_event_max = ts_event_max;
+    /// Sets what a checkpoint knows beside the levels.
+    pub fn restore(&mut self, state: u8, index: u64, ts_event_max: Nanos) {
+        (self.state, self.index, self.ts_event_max) = (state, index, ts_event_max);
+    }
+
+    /// A message has begun whose last record was not seen.
+    pub fn is_unfinished(&self) -> bool {
+        self.clears || !self.rows.is_empty()
+    }
+
+    /// Records were lost: the next snapshot is waited for. The running maximum of the event times stays.
+    pub fn forget(&mut self) {
+        *self = Self { ts_event: self.ts_event, ts_event_max: self.ts_event_max, ..Self::default() };
     }
 
     pub fn book(&self) -> &Book {

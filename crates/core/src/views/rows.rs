@@ -4,7 +4,7 @@ use super::replica::{Fed, Replica};
 use super::row::{RowHead, RowLevel};
 use crate::book::Level as BookLevel;
 use crate::decimal::Decimal;
-use crate::record::{Level, Side, UNDEF_I64};
+use crate::record::{Level, Side, Status, Subject, RECORD_BYTES, UNDEF_I64};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -28,7 +28,14 @@ impl fmt::Display for ViewError {
 
 impl std::error::Error for ViewError {}
 
+/// Best bid, best ask and the state.
 type Touch = (Option<BookLevel>, Option<BookLevel>, u8);
+
+impl Replica {
+    fn touch(&self) -> Touch {
+        (self.book().best(Side::Bid), self.book().best(Side::Ask), self.state())
+    }
+}
 
 #[derive(Debug, Default)]
 struct Viewed {
@@ -57,8 +64,7 @@ impl Views {
             return Ok(false);
         }
         if self.touch_only {
-            let book = viewed.replica.book();
-            let touch = Some((book.best(Side::Bid), book.best(Side::Ask), viewed.replica.state()));
+            let touch = Some(viewed.replica.touch());
             if viewed.touch == touch {
                 return Ok(false);
             }
@@ -70,7 +76,21 @@ impl Views {
 
     /// Takes a record without giving a row: what lies before the reader's start.
     pub fn prime(&mut self, index: u64, line: &Level) {
-        self.books.entry(line.instrument_id).or_default().replica.feed(index, line);
+        let viewed = self.books.entry(line.instrument_id).or_default();
+        if viewed.replica.feed(index, line) == Fed::Applied && self.touch_only {
+            viewed.touch = Some(viewed.replica.touch());
+        }
+    }
+
+    /// Takes the states of books that STATUS records tell.
+    pub fn statuses(&mut self, lines: &[[u8; RECORD_BYTES]]) {
+        for status in lines.iter().map(bytemuck::cast_ref::<_, Status>) {
+            if let Some(viewed) = self.books.get_mut(&status.instrument_id) {
+                if status.subject == Subject::Book as u8 {
+                    viewed.replica.set_state(status.current);
+                }
+            }
+        }
     }
 
     /// Drops unfinished messages: the log was cut here.

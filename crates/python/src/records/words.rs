@@ -4,40 +4,81 @@ use crate::batch::table::scale_field;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tickplant_core::decimal::Decimal;
+use tickplant_core::log::{LogDir, LogError, Registry};
 use tickplant_core::record::{Field, FieldType, Kind, Layout, Subject, UNDEF_I64, UNDEF_U64};
 
 /// Names of instruments by their registry id. Shared by all records of a reader; ids only ever gain a name.
 #[derive(Debug, Default)]
 pub struct Names {
-    by_id: RwLock<Vec<Option<Arc<str>>>>,
+    known: RwLock<Vec<Option<Arc<str>>>>,
+    /// Where a name is looked up that is not known yet; None for names given by hand.
+    registry: Option<Mutex<Registry>>,
 }
 
 /// Ids above this are not kept by name: a damaged record must not make us allocate for its number.
 const ID_MOST: u32 = 1 << 24;
 
 impl Names {
+    /// Names of a log's registry, read again when an unknown id or name is asked for.
+    pub fn of_log(log: &LogDir) -> Result<Self, LogError> {
+        let names = Self { known: RwLock::default(), registry: Some(Mutex::new(Registry::open(log)?)) };
+        names.refresh()?;
+        Ok(names)
+    }
+
     pub fn insert(&self, id: u32, name: &str) {
+        let at = id as usize;
         if id > ID_MOST {
             return;
         }
-        let mut by_id = self.by_id.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let at = id as usize;
-        if by_id.len() <= at {
-            by_id.resize(at + 1, None);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() <= at {
+            known.resize(at + 1, None);
         }
-        by_id[at] = Some(Arc::from(name));
+        known[at] = Some(Arc::from(name));
     }
 
+    /// Takes what was assigned since.
+    fn refresh(&self) -> Result<(), LogError> {
+        let Some(registry) = &self.registry else { return Ok(()) };
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.refresh()?;
+        let known = self.all().len();
+        for (id, name) in registry.instruments().skip(known) {
+            self.insert(id, name);
+        }
+        Ok(())
+    }
+
+    /// Every instrument that has a name, by id.
+    pub fn all(&self) -> Vec<(u32, Arc<str>)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().enumerate().filter_map(|(id, name)| Some((id as u32, name.clone()?))).collect()
+    }
+
+    fn known(&self, id: u32) -> Option<Arc<str>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(id as usize).cloned().flatten()
+    }
+
+    /// The name of an id. 0 stands for no instrument, so it is not looked up. A registry that cannot be read gives no name.
     pub fn get(&self, id: u32) -> Option<Arc<str>> {
-        let by_id = self.by_id.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        by_id.get(id as usize).cloned().flatten()
+        self.known(id).or_else(|| {
+            (id != 0).then(|| self.refresh().ok()).flatten()?;
+            self.known(id)
+        })
     }
 
     pub fn id_of(&self, name: &str) -> Option<u32> {
-        let by_id = self.by_id.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        by_id.iter().position(|known| known.as_deref() == Some(name)).map(|at| at as u32)
+        let find = || {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.iter().position(|known| known.as_deref() == Some(name)).map(|at| at as u32)
+        };
+        find().or_else(|| {
+            self.refresh().ok()?;
+            find()
+        })
     }
 }
 

@@ -1,10 +1,12 @@
 //! Readers: any number, in any process, without a lock and without the writer's knowledge.
 
+mod bell;
 mod journal;
 mod merge;
 mod stream;
 mod wait;
 
+pub use bell::{wait_bells, Bell};
 pub use journal::{Entry, JournalPosition, JournalReader};
 pub use merge::{MergeError, MergedReader};
 pub use wait::{wait, Waits};

@@ -5,6 +5,7 @@ use super::stream::StreamReader;
 use super::{JournalReader, LaneReader};
 use crate::clock::{Clock, Nanos, SystemClock, MILLISECOND, SECOND};
 use rustix::thread::futex;
+use std::sync::atomic::AtomicU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ pub(super) fn wait_for(sources: &[Source<'_>], timeout: Duration) -> bool {
     let mut clock = SystemClock::new();
     let end = clock.now().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
     loop {
-        let bells: Vec<_> = sources.iter().filter_map(announce).collect();
+        let bells: Vec<_> =
+            sources.iter().filter_map(announce).map(|(control, value)| (control.doorbell(), value)).collect();
         if sources.iter().any(Source::has_news) {
             return true;
         }
@@ -80,12 +82,13 @@ fn announce<'a>(source: &'a Source<'_>) -> Option<(&'a Arc<Control>, u32)> {
     Some((control, control.announce(source.events | watermark)))
 }
 
-fn sleep(bells: &[(&Arc<Control>, u32)], time: Nanos) {
+/// Sleeps until one of these words is no longer its value and somebody wakes it, or the time is over.
+pub(super) fn sleep(bells: &[(&AtomicU32, u32)], time: Nanos) {
     let span = |time: Nanos| futex::Timespec { tv_sec: (time / SECOND) as i64, tv_nsec: (time % SECOND) as i64 };
     // Being woken, a bell that has rung since and a signal all mean the same here: look again.
     match bells {
-        [(control, value)] => {
-            let _ = futex::wait(control.doorbell(), futex::Flags::empty(), *value, Some(&span(time)));
+        [(word, value)] => {
+            let _ = futex::wait(word, futex::Flags::empty(), *value, Some(&span(time)));
         }
         [_, ..] if bells.len() <= WAIT_MOST && wait_many(bells, time) => {}
         [] => std::thread::sleep(Duration::from_nanos(time)),
@@ -94,13 +97,13 @@ fn sleep(bells: &[(&Arc<Control>, u32)], time: Nanos) {
 }
 
 /// False where the kernel (before 5.16) cannot.
-fn wait_many(bells: &[(&Arc<Control>, u32)], time: Nanos) -> bool {
+fn wait_many(bells: &[(&AtomicU32, u32)], time: Nanos) -> bool {
     let waiters: Vec<futex::Wait> = bells
         .iter()
-        .map(|(control, value)| {
+        .map(|(word, value)| {
             let mut wait = futex::Wait::new();
             wait.val = u64::from(*value);
-            wait.uaddr = futex::WaitPtr::new(control.doorbell().as_ptr().cast());
+            wait.uaddr = futex::WaitPtr::new(word.as_ptr().cast());
             wait.flags = futex::WaitFlags::SIZE_U32;
             wait
         })

@@ -1,0 +1,8 @@
+//! The log in Python: readers, writers, what stands beside the records.
+
+pub mod directory;
+mod gather;
+mod lanes;
+pub mod reader;
+pub mod waiter;
+pub mod writer;

@@ -1,0 +1,367 @@
+//! `Reader`: a log's past and present as one iterator of batches.
+
+use super::gather::{as_it_stands, pass_over, wanted_table, GatherError, Gathering, Selection};
+use super::lanes::{Lane, LaneError, Lanes, Next};
+use super::waiter::{self, Doorbell};
+use crate::batch::table::{table_named, Table};
+use crate::batch::{unknown_schema, Batch};
+use crate::errors::{log_error, raise_at, read_error};
+use crate::records::words::Names;
+use pyo3::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU32;
+use std::sync::Arc;
+use std::time::Duration;
+use tickplant_core::clock::Nanos;
+use tickplant_core::log::{wait_bells, Bell, LaneReader, LogDir, LogError, Position, ReadError};
+use tickplant_core::record::{Kind, LAYOUTS};
+use tickplant_core::views::{checkpoint, Views};
+
+/// A blocked reader lets Python look at signals so often.
+const SIGNALS_EVERY: Duration = Duration::from_millis(100);
+/// Batches that one look may pass over before others get their turn.
+const BATCHES_A_LOOK: usize = 64 * 1024;
+/// A reader that never sleeps looks for new lanes this seldom.
+const LOOKS_A_LISTING: u64 = 1024;
+
+/// Reads the lanes of a log, from where it is told, and with `follow` what is still to come.
+#[pyclass(module = "tickplant._native")]
+pub struct Reader {
+    log: LogDir,
+    lanes: Lanes,
+    selection: Selection,
+    names: Arc<Names>,
+    /// Names that the registry did not have when they were last looked for.
+    unknown: Vec<String>,
+    /// None: every lane, also those that are made later.
+    only: Option<Vec<String>>,
+    follow: bool,
+    /// Kept back until what was gathered before it is given.
+    failed: Option<Failure>,
+    finished: bool,
+    /// The last look ended before the lanes did.
+    has_more: bool,
+    looks: u64,
+}
+
+enum Failure {
+    Lane(LaneError),
+    Gather(usize, GatherError),
+    Log(LogError),
+}
+
+enum Look {
+    Batch(Batch),
+    /// Others may have their turn; there is more to look at.
+    More,
+    Nothing,
+    End,
+}
+
+/// A schema's name to what it selects.
+fn selection(schemas: &[String], start_time: Nanos, end_time: Nanos) -> PyResult<Selection> {
+    let mut selection =
+        Selection { kinds: Vec::new(), orders_only: false, view: None, ids: None, start_time, end_time };
+    for schema in schemas {
+        let name = if schema == "mbo" { "levels" } else { schema };
+        let table = table_named(name).ok_or_else(|| unknown_schema(schema))?;
+        selection.orders_only |= schema == "mbo";
+        if table.depth > 0 {
+            selection.view = Some(table);
+        }
+        if (selection.view.is_some() || selection.orders_only) && schemas.len() > 1 {
+            let text = format!("the schema {schema} is derived from levels and stands alone: read the others apart");
+            return Err(pyo3::exceptions::PyValueError::new_err(text));
+        }
+        selection.kinds.push(if table.depth > 0 { Kind::Level as u16 } else { table.kind });
+    }
+    if schemas.is_empty() {
+        selection.kinds = LAYOUTS.iter().map(|layout| layout.kind as u16).collect();
+    }
+    Ok(selection)
+}
+
+#[pymethods]
+impl Reader {
+    #[new]
+    #[pyo3(signature = (path, *, schemas, instruments, lanes, start_time, start, end_time, end, sort, follow))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        path: std::path::PathBuf,
+        schemas: Vec<String>,
+        instruments: Option<Vec<String>>,
+        lanes: Option<Vec<String>>,
+        start_time: Option<Nanos>,
+        start: Option<BTreeMap<String, u64>>,
+        end_time: Option<Nanos>,
+        end: Option<BTreeMap<String, u64>>,
+        sort: bool,
+        follow: bool,
+    ) -> PyResult<Self> {
+        let selection = selection(&schemas, start_time.unwrap_or(0), end_time.unwrap_or(Nanos::MAX))?;
+        let opened = LogDir::existing(&path).and_then(|log| Ok((Names::of_log(&log)?, log)));
+        let (names, log) = opened.map_err(|error| log_error(&error))?;
+        let mut reader = Self {
+            log,
+            lanes: Lanes { lanes: Vec::new(), is_sorted: sort },
+            selection,
+            names: Arc::new(names),
+            unknown: instruments.clone().unwrap_or_default(),
+            only: lanes,
+            follow,
+            failed: None,
+            finished: false,
+            has_more: false,
+            looks: 0,
+        };
+        if instruments.is_some() {
+            reader.selection.ids = Some(Vec::new());
+            reader.resolve();
+        }
+        let opened = py.detach(|| reader.open_lanes(start.as_ref(), end.as_ref()));
+        opened.map_err(|failure| reader.raise(failure))?;
+        Ok(reader)
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// The next batch; waits for it where the reader follows. Ends where the past does, or at the given end.
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        loop {
+            let looked = py.detach(|| self.look());
+            match looked.map_err(|failure| self.raise(failure))? {
+                Look::Batch(batch) => return Ok(Some(batch)),
+                Look::End => return Ok(None),
+                Look::More => {}
+                Look::Nothing => py.detach(|| self.sleep()),
+            }
+            py.check_signals()?;
+        }
+    }
+
+    /// The next batch if there is one now; never waits.
+    fn poll(&mut self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        match py.detach(|| self.look()).map_err(|failure| self.raise(failure))? {
+            Look::Batch(batch) => Ok(Some(batch)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Rings `doorbell` when there may be something; false: there is something to look at now.
+    fn arm(&mut self, doorbell: &Doorbell) -> PyResult<bool> {
+        let bells = self.lanes.bells();
+        if self.failed.is_some() || self.finished || self.has_more || bells.iter().any(Bell::has_news) {
+            return Ok(false);
+        }
+        waiter::arm(bells, doorbell.event())?;
+        Ok(true)
+    }
+
+    /// Looks for lanes that were made since; a reader that sleeps long calls this now and then.
+    fn refresh(&mut self, py: Python<'_>) {
+        py.detach(|| self.look_for_lanes());
+    }
+
+    /// Nothing more comes.
+    #[getter]
+    fn finished(&self) -> bool {
+        self.finished
+    }
+
+    /// The index of the next record of each lane.
+    fn position(&self) -> BTreeMap<String, u64> {
+        self.lanes.lanes.iter().map(|lane| (lane.name.to_string(), lane.next_index())).collect()
+    }
+
+    /// Committed records of each lane that were not taken yet.
+    fn lag(&self) -> BTreeMap<String, u64> {
+        let lag = |lane: &Lane| lane.reader.committed_index().saturating_sub(lane.next_index());
+        self.lanes.lanes.iter().map(|lane| (lane.name.to_string(), lag(lane))).collect()
+    }
+}
+
+impl Reader {
+    fn raise(&self, failure: Failure) -> PyErr {
+        let path = self.log.path().display().to_string();
+        let name = |lane: usize| self.lanes.lanes.get(lane).map_or("", |lane| lane.name.as_ref()).to_owned();
+        match failure {
+            Failure::Lane((lane, error)) => read_error(&path, &name(lane), &error),
+            Failure::Log(error) => log_error(&error),
+            Failure::Gather(lane, GatherError::View(error)) => {
+                raise_at("LogError", &format!("{path} lane {}", name(lane)), &error.to_string())
+            }
+            Failure::Gather(lane, GatherError::Layout { kind, layout, index }) => {
+                let text = format!(
+                    "record {index} has layout {layout} of kind {kind}, which this tickplant does not know: upgrade it"
+                );
+                raise_at("LogVersionError", &format!("{path} lane {}", name(lane)), &text)
+            }
+        }
+    }
+
+    /// Looks up the ids of instruments whose names were not registered yet.
+    fn resolve(&mut self) {
+        let Some(ids) = &mut self.selection.ids else { return };
+        let names = &self.names;
+        self.unknown.retain(|name| match names.id_of(name) {
+            Some(id) => {
+                ids.push(id);
+                false
+            }
+            None => true,
+        });
+        ids.sort_unstable();
+        ids.dedup();
+    }
+
+    fn open_lanes(
+        &mut self,
+        start: Option<&BTreeMap<String, u64>>,
+        end: Option<&BTreeMap<String, u64>>,
+    ) -> Result<(), Failure> {
+        let names = self.log.lanes().map_err(Failure::Log)?;
+        for name in names {
+            let is_open = self.lanes.lanes.iter().any(|lane| lane.name.as_ref() == name);
+            if is_open || self.only.as_ref().is_some_and(|only| !only.contains(&name)) {
+                continue;
+            }
+            let from = match start.and_then(|start| start.get(&name)) {
+                Some(&index) => Position::Index(index),
+                None if self.selection.start_time > 0 => Position::Time(self.selection.start_time),
+                None => Position::First,
+            };
+            // A lane whose opening fails has no number yet, so the failure names it by the next.
+            let number = self.lanes.lanes.len();
+            let opened = self.open_lane(&name, from, end.and_then(|end| end.get(&name)).copied());
+            match opened {
+                Ok(lane) => self.lanes.lanes.push(lane),
+                Err(error) => return Err(Failure::Lane((number, error))),
+            }
+        }
+        Ok(())
+    }
+
+    fn open_lane(&self, name: &str, from: Position, end: Option<u64>) -> Result<Lane, ReadError> {
+        let mut reader = LaneReader::open_in(&self.log, name, from)?;
+        let mut views = None;
+        if let Some(table) = self.selection.view {
+            let mut fresh = fresh_views(table);
+            let index = reader.next_index();
+            checkpoint::prime(&self.log, &mut fresh, &mut reader, index)?;
+            views = Some(fresh);
+        }
+        let end = end.unwrap_or(if self.follow { u64::MAX } else { reader.committed_index() });
+        Ok(Lane::new(Arc::from(name), reader, end, self.selection.end_time, views))
+    }
+
+    /// One look at the lanes: a batch, or why there is none.
+    fn look(&mut self) -> Result<Look, Failure> {
+        if let Some(failure) = self.failed.take() {
+            return Err(failure);
+        }
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS_A_LISTING) {
+            self.look_for_lanes();
+        }
+        let mut gathering: Option<Gathering> = None;
+        let mut end = Look::More;
+        for _ in 0..BATCHES_A_LOOK {
+            let step = self.step(&mut gathering);
+            match step {
+                Ok(None) => {}
+                Ok(Some(Look::Batch(batch))) => return Ok(Look::Batch(batch)),
+                Ok(Some(other)) => {
+                    end = other;
+                    break;
+                }
+                Err(failure) => {
+                    self.failed = Some(failure);
+                    break;
+                }
+            }
+        }
+        if let Some((lane, gathering)) = gathering.filter(|gathering| !gathering.is_empty()).map(|g| (g.lane(), g)) {
+            return Ok(Look::Batch(gathering.finish(&self.lanes.lanes[lane], self.names.clone())));
+        }
+        if let Some(failure) = self.failed.take() {
+            return Err(failure);
+        }
+        self.finished = matches!(end, Look::End);
+        self.has_more = matches!(end, Look::More);
+        Ok(end)
+    }
+
+    /// Takes one batch of the log into `gathering`. Some: gathering ends, with a batch or for the reason given.
+    fn step(&mut self, gathering: &mut Option<Gathering>) -> Result<Option<Look>, Failure> {
+        let number = match self.lanes.next() {
+            Ok(Next::Lane(number)) => number,
+            Ok(Next::Nothing) => return Ok(Some(Look::Nothing)),
+            Ok(Next::End) => return Ok(Some(Look::End)),
+            Err(error) => return Err(Failure::Lane(self.after_loss(error))),
+        };
+        if !self.unknown.is_empty() {
+            self.resolve();
+        }
+        let Some(batch) = self.lanes.peek(number).cloned() else { return Ok(Some(Look::Nothing)) };
+        let lane = &mut self.lanes.lanes[number];
+        let failed = |error| Failure::Gather(number, error);
+        let Some(table) = wanted_table(&self.selection, &batch).map_err(failed)? else {
+            pass_over(lane, &batch);
+            self.lanes.take(number);
+            return Ok(None);
+        };
+        if gathering.as_ref().is_some_and(|held| !held.is_empty() && (!held.fits(number, table) || held.is_full())) {
+            return Ok(Some(Look::More));
+        }
+        if gathering.as_ref().is_none_or(Gathering::is_empty) {
+            if let Some(whole) = as_it_stands(&self.selection, lane, table, &batch, &self.names) {
+                self.lanes.take(number);
+                return Ok(Some(Look::Batch(whole)));
+            }
+            *gathering = Some(Gathering::new(number, table));
+        }
+        self.lanes.take(number);
+        let lane = &mut self.lanes.lanes[number];
+        if let Some(held) = gathering {
+            held.add(&self.selection, lane, &batch).map_err(failed)?;
+        }
+        Ok(None)
+    }
+
+    /// After records were lost a view's books go on from the next checkpoint; without one they wait for their snapshots.
+    fn after_loss(&mut self, error: LaneError) -> LaneError {
+        let (number, error) = error;
+        let (ReadError::Lost { first, last }, Some(lane)) = (&error, self.lanes.lanes.get_mut(number)) else {
+            return (number, error);
+        };
+        let Some(views) = &mut lane.views else { return (number, error) };
+        match checkpoint::recover(&self.log, views, &mut lane.reader) {
+            Ok(Some(index)) => (number, ReadError::Lost { first: *first, last: (*last).max(index.saturating_sub(1)) }),
+            Ok(None) => (number, error),
+            Err(error) => (number, error),
+        }
+    }
+
+    /// Sleeps until a lane may have something, or a signal or a new lane should be looked for.
+    fn sleep(&mut self) {
+        let bells = self.lanes.bells();
+        wait_bells(&bells, &AtomicU32::new(0), 0, SIGNALS_EVERY);
+        self.look_for_lanes();
+    }
+
+    /// A reader that follows all lanes takes those that are made later, from their beginning.
+    fn look_for_lanes(&mut self) {
+        if self.follow && self.only.is_none() {
+            if let Err(failure) = self.open_lanes(None, None) {
+                self.failed = Some(failure);
+            }
+        }
+    }
+}
+
+fn fresh_views(table: &'static Table) -> Views {
+    Views::new(table.depth, table.name == "bbo")
+}
