@@ -1,5 +1,60 @@
 """tickplant: market data with its proof. Public names only; see ARCHITECTURE.md for the map."""
 
-from tickplant._native import __version__
+from tickplant._native import Batch, Checkpointer, LaneWriter, __version__
+from tickplant.log import Book, BookLevel, Log, Position, Records
+from tickplant.records import (
+    Action,
+    BookState,
+    ConnectionState,
+    Coverage,
+    Definition,
+    Gap,
+    Heartbeat,
+    Kind,
+    Level,
+    Mbp,
+    Quality,
+    Quote,
+    Reason,
+    Record,
+    Side,
+    StateHash,
+    Status,
+    Stream,
+    Subject,
+    SubscriptionState,
+    Trade,
+)
 
-__all__ = ["__version__"]
+__all__ = [
+    "Action",
+    "Batch",
+    "Book",
+    "BookLevel",
+    "BookState",
+    "Checkpointer",
+    "ConnectionState",
+    "Coverage",
+    "Definition",
+    "Gap",
+    "Heartbeat",
+    "Kind",
+    "LaneWriter",
+    "Level",
+    "Log",
+    "Mbp",
+    "Position",
+    "Quality",
+    "Quote",
+    "Reason",
+    "Record",
+    "Records",
+    "Side",
+    "StateHash",
+    "Status",
+    "Stream",
+    "Subject",
+    "SubscriptionState",
+    "Trade",
+    "__version__",
+]

@@ -13,7 +13,7 @@ class BookLevel(NamedTuple):
 
     price: str
     size: str
-    count: int
+    orders: int
     """Orders at the level where the venue says so, else 0."""
 
 
@@ -21,8 +21,8 @@ class BookLevel(NamedTuple):
 class Book:
     """The levels of one instrument right after one venue message, best first, and how good they are.
 
-    `state` is `SYNCING` and the sides are empty where the log holds no snapshot before the moment. `sequence`, `ts_event`
-    and `ts_recv` are the last applied message's; None where it has none.
+    `state` is `SYNCING` and the sides are empty where the log holds no snapshot before the moment. `sequence`,
+    `ts_event` and `ts_recv` are the last applied message's; None where it has none.
     """
 
     instrument: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import weakref
 from typing import TYPE_CHECKING, Final
+
+from tickplant._native import Doorbell
 
 if TYPE_CHECKING:
     from tickplant._native import Batch, Reader
@@ -57,35 +58,39 @@ class Records:
 
 
 class _Bell:
-    """What wakes the sleeping readers of one event loop: an event descriptor that the native waiter thread writes."""
+    """What wakes the sleeping readers of one event loop: a doorbell that the one native waiter thread rings."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._doorbell = Doorbell()
         self._sleepers: set[asyncio.Future[None]] = set()
-        loop.add_reader(self._fd, self._ring)
+        loop.add_reader(self._doorbell.fileno(), self._ring)
 
     async def wait(self, reader: Reader) -> None:
-        """Sleeps until one of the reader's lanes may have something, or until it is time to look for new lanes."""
-        sleeper = self._loop.create_future()
+        """Sleeps until one of the reader's lanes may have something; about once a second it looks for new lanes."""
+        loop = asyncio.get_running_loop()
+        sleeper = loop.create_future()
         self._sleepers.add(sleeper)
-        look = self._loop.call_later(_LOOK_SECONDS, _wake, sleeper)
+        look = loop.call_later(_LOOK_SECONDS, self._look, sleeper, reader)
         try:
-            # Armed after the sleeper is listed: a ring from now on finds it.
-            if reader.arm(self._fd):
+            # Armed after the sleeper is listed: a ring from now on finds it. Where there is more to look at right away,
+            # other tasks still get their turn.
+            if reader.arm(self._doorbell):
                 await sleeper
+            else:
+                await asyncio.sleep(0)
         finally:
             look.cancel()
             self._sleepers.discard(sleeper)
 
     def _ring(self) -> None:
-        os.eventfd_read(self._fd)
+        self._doorbell.clear()
         # Which lane rang is not told: a false alarm costs one look.
         for sleeper in self._sleepers:
             _wake(sleeper)
 
-    def close(self) -> None:
-        os.close(self._fd)
+    def _look(self, sleeper: asyncio.Future[None], reader: Reader) -> None:
+        reader.refresh()
+        _wake(sleeper)
 
 
 def _wake(sleeper: asyncio.Future[None]) -> None:
