@@ -439,6 +439,7 @@ def http_get(
     headers: Sequence[tuple[str, str]] = ...,
     timeout_s: float = 15.0,
 ) -> tuple[int, float | None, bytes]: ...
+
 # the plant
 
 @final
