@@ -202,3 +202,35 @@ def test_the_same_seed_gives_the_same_messages() -> None:
         return [m for n in range(1, 40) for m in subject.advance(START + n * 71 * MILLISECOND_NS)]
 
     assert run() == run()
+
+
+@pytest.mark.parametrize("depth", [10, 100])
+def test_v1_holds_the_truth_and_its_checksums(depth: int) -> None:
+    """Venue's rules of v1: the checksum stands in the last map; with rows of both sides there are two."""
+    subject = venue(instrument_count=2)
+    assert json.loads(subject.connect(1, START, "/")[0])["event"] == "systemStatus"
+    request = {"event": "subscribe", "pair": ["XBT/USD", "BTC/USD"], "subscription": {"name": "book", "depth": depth}}
+    ack, snapshot, refused = answers(subject.receive(1, json.dumps(request), START))
+    assert (ack["status"], ack["channelName"]) == ("subscribed", f"book-{depth}")
+    assert (refused["status"], refused["errorMessage"]) == ("error", "Currency pair not supported BTC/USD")
+    book = PlainBook()
+    book.load(*([row[:2] for row in snapshot[1][side]] for side in ("bs", "as")))
+    assert snapshot[2:] == [f"book-{depth}", "XBT/USD"]
+    assert all(len(price.partition(".")[2]) == 5 for price, _, _ in snapshot[1]["as"])
+    two_sided = 0
+    for _, text in subject.advance(START + 10 * SECOND_NS):
+        if "heartbeat" in text:
+            continue
+        _, *maps, channel, pair = json.loads(text)
+        assert (channel, pair) == (f"book-{depth}", "XBT/USD")
+        assert [("c" in part) for part in maps] == [False] * (len(maps) - 1) + [True]
+        two_sided += len(maps) == 2
+        for part in maps:
+            book.apply([row[:2] for row in part.get("b", [])], [row[:2] for row in part.get("a", [])])
+        book.truncate(depth)
+        bids, asks = ([(f"{price:f}", f"{size:f}") for price, size in side] for side in book.levels())
+        assert str(checksum(asks, bids)) == maps[-1]["c"]
+    assert two_sided > 10
+    assert book.levels() == values(subject.book("BTC/USD"), depth)
+    subject.disconnect(1)
+    assert subject.advance(START + 12 * SECOND_NS) == []

@@ -18,15 +18,20 @@ from tickplant.sim.venue import HttpReply, Message, Outbox, PrintedLevel, Subscr
 from tickplant.sim.venues import kraken_rest
 from tickplant.sim.venues.kraken_book import CHECKSUM_LEVELS, DEPTHS, Window, checksum
 from tickplant.sim.venues.kraken_private import Account, Tokens
+from tickplant.sim.venues.kraken_v1 import KrakenV1
 
 TOKEN_LIFETIME_NS = 900 * SECOND_NS
+_V1_PATH = "/"
 _WHOLE_CHANNELS = ("instrument", "heartbeat", "balances")
 _SYMBOL_CHANNELS = ("book", "trade", "ticker")
 _TRADES_IN_SNAPSHOT = 50
 
 
 class Kraken(Venue):
-    """The venue. `token_lifetime_ns` is how long a token may be used to subscribe (Kraken: 15 minutes)."""
+    """The venue. `token_lifetime_ns` is how long a token may be used to subscribe (Kraken: 15 minutes).
+
+    Connections that come by the old path `/` speak v1.
+    """
 
     name = "kraken"
     path = "/v2"
@@ -40,18 +45,24 @@ class Kraken(Venue):
         self._tokens = Tokens(seeded(f"token {seed}"), token_lifetime_ns)
         self._account = Account([listing.instrument for listing in market.listings])
         self._private_sequence: dict[int, int] = {}
+        self._v1 = KrakenV1(market)
 
     def connect(self, connection: int, now_ns: int, path: str = "", query: str = "") -> list[Message]:
         """The status message, as on every new connection."""
+        if path == _V1_PATH:
+            return self._v1.connect(connection)
         status = {"version": "2.0.10", "system": "online", "api_version": "v2", "connection_id": 1 << 40 | connection}
         return [_json({"channel": "status", "type": "update", "data": [status]})]
 
     def disconnect(self, connection: int) -> None:
+        self._v1.disconnect(connection)
         self._private_sequence.pop(connection, None)
         self._subscribers.drop(connection)
         self._drop_windows()
 
     def receive(self, connection: int, text: str, now_ns: int) -> list[Message]:
+        if connection in self._v1.connections:
+            return self._v1.receive(connection, text, now_ns)
         try:
             request = json.loads(text)
         except ValueError:
@@ -71,6 +82,9 @@ class Kraken(Venue):
         if not isinstance(symbols, list) or not symbols:
             return [_refusal(request, "Symbol(s) not found", now_ns)]
         return [answer for symbol in symbols for answer in self._symbol_channel(connection, request, symbol, now_ns)]
+
+    def serves(self, path: str) -> bool:
+        return path in (self.path, _V1_PATH)
 
     def http(
         self, method: str, path: str, query: str, now_ns: int, headers: Mapping[str, str] | None = None
@@ -151,6 +165,7 @@ class Kraken(Venue):
     def _step(self, step: Step, out: Outbox) -> None:
         index = step.instrument
         self._statistics[index].take(step)
+        self._v1.step(step, out)
         for depth in DEPTHS:
             if window := self._windows.get((index, depth)):
                 bids, asks = window.rows(step)
@@ -171,6 +186,7 @@ class Kraken(Venue):
 
     def _tick(self, cadence_ns: int, at_ns: int, out: Outbox) -> None:
         out.extend((connection, '{"channel":"heartbeat"}') for connection in self._subscribers.connections())
+        self._v1.tick(out)
 
     def _publish(self, out: Outbox, key: tuple[Any, ...], render: Callable[[], str]) -> None:
         if connections := self._subscribers.of(key):

@@ -61,20 +61,21 @@ def _channel_pair(instrument: Instrument) -> str:
     )
 
 
-def _old(asset: str) -> str:
+def old_name(asset: str) -> str:
+    """An asset's name before v2: XBT for BTC."""
     return _OLD_NAMES.get(asset, asset)
 
 
 def _asset(name: str) -> str:
-    old = _old(name)
+    old = old_name(name)
     return ("Z" if old == "USD" else "X") + old if old in _PREFIXED else old
 
 
 def _pair(instrument: Instrument) -> str:
     base, quote = _asset(instrument.base), _asset(instrument.quote)
-    if len(base) == 4 and base[1:] == _old(instrument.base):
+    if len(base) == 4 and base[1:] == old_name(instrument.base):
         return base + quote
-    return _old(instrument.base) + _old(instrument.quote)
+    return old_name(instrument.base) + old_name(instrument.quote)
 
 
 def _chosen(market: Market, pair: str | None) -> list[Instrument] | None:
@@ -83,14 +84,16 @@ def _chosen(market: Market, pair: str | None) -> list[Instrument] | None:
     if not pair:
         return instruments
     names = {
-        name: i for i in instruments for name in (i.symbol, _pair(i), _old(i.base) + _old(i.quote), i.base + i.quote)
+        name: i
+        for i in instruments
+        for name in (i.symbol, _pair(i), old_name(i.base) + old_name(i.quote), i.base + i.quote)
     }
     wanted = pair.split(",")
     return [names[name] for name in wanted] if all(name in names for name in wanted) else None
 
 
 def _pair_facts(instrument: Instrument) -> dict[str, Any]:
-    base, quote = _old(instrument.base), _old(instrument.quote)
+    base, quote = old_name(instrument.base), old_name(instrument.quote)
     return {
         "altname": base + quote, "wsname": f"{base}/{quote}", "aclass_base": "currency",
         "base": _asset(instrument.base), "aclass_quote": "currency", "quote": _asset(instrument.quote),
@@ -106,7 +109,7 @@ def _assets(market: Market) -> dict[str, Any]:
     names = sorted({i for listing in market.listings for i in (listing.instrument.base, listing.instrument.quote)})
     return {
         _asset(name): {
-            "aclass": "currency", "altname": _old(name), "decimals": 4 if name == "USD" else 10,
+            "aclass": "currency", "altname": old_name(name), "decimals": 4 if name == "USD" else 10,
             "display_decimals": 2 if name == "USD" else 5, "status": "enabled",
         }
         for name in names
