@@ -17,7 +17,7 @@ INVALID = {"code": -1121, "msg": "Invalid symbol."}
 
 
 def venue(name: str, **settings: Any) -> Any:
-    return build_venue(name, seed=7, start_ns=START, **({"rate": 1000} | settings))
+    return build_venue(name, seed=7, start_ns=START, **({"rate": 1000, "history": 10_000} | settings))
 
 
 def subscribe(*streams: str, number: Any = 1) -> str:

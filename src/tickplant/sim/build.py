@@ -21,7 +21,7 @@ def build_venue(
     instrument_count: int = 4,
     rate: int = 200,
     depth: int = 250,
-    history: int = 4096,
+    history: int = 1024,
     token_lifetime_ns: int = TOKEN_LIFETIME_NS,
 ) -> Venue:
     """One simulated venue: `rate` orders a second over `instrument_count` instruments, starting at `start_ns`.

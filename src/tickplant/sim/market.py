@@ -191,7 +191,7 @@ class Market:
         start_ns: int = 0,
         rate: int = 200,
         depth: int = 250,
-        history: int = 4096,
+        history: int = 1024,
         shared_ids: bool = False,
     ) -> None:
         if not instruments or rate < 1 or depth < 16:
