@@ -7,9 +7,10 @@ use crate::clock::Nanos;
 use crate::event::{Answer, Event};
 use crate::record::{Reason, SubscriptionState};
 
-/// Unanswered requests to ask again before the connection is made anew; after that the venue is asked once more for the
-/// subscription alone, and then it counts as refused: one symbol never takes the others down for long.
-const STRIKES_BEFORE_RECONNECT: u8 = 2;
+/// The unanswered request that makes the connection anew; before it the venue is asked again. After it the subscription is
+/// asked for once more, alone, and then it counts as refused until a later try: one symbol never takes the others down for
+/// long.
+const STRIKES_TO_RECONNECT: u8 = 2;
 
 impl Session {
     /// Takes one answer, except what lists all that is active.
@@ -153,6 +154,12 @@ impl Session {
 
     /// Asks again for what was not answered in time, then makes the connection anew, then gives the symbol up.
     pub(super) fn expire_requests(&mut self, out: &mut Out) {
+        while let Some(&(_, channel, slot)) = self.given_up.first().filter(|(at, _, _)| *at <= self.now) {
+            self.given_up.remove(0);
+            if self.item(channel, slot).state == SubscriptionState::Refused {
+                self.set_item(channel, slot, SubscriptionState::Unsubscribed, Reason::Backoff, &[], out);
+            }
+        }
         for index in 0..self.pending.len() {
             let Some(pending) = self.pending.get_mut(index) else { return };
             if pending.until > self.now {
@@ -169,13 +176,17 @@ impl Session {
                 }
                 item.strikes = item.strikes.saturating_add(1);
                 item.alone = true;
-                reconnect |= item.strikes == STRIKES_BEFORE_RECONNECT;
+                reconnect |= item.strikes == STRIKES_TO_RECONNECT;
                 let to = match leaving {
                     true => SubscriptionState::Active,
-                    false if item.strikes > STRIKES_BEFORE_RECONNECT => SubscriptionState::Refused,
+                    false if item.strikes > STRIKES_TO_RECONNECT => SubscriptionState::Refused,
                     false => SubscriptionState::Unsubscribed,
                 };
                 self.set_item(channel, slot, to, Reason::AckTimeout, &[], out);
+                if to == SubscriptionState::Refused {
+                    let again_at = self.now.saturating_add(self.plan.timing.healthy_after);
+                    self.given_up.push((again_at, channel, slot));
+                }
             }
             if reconnect {
                 // This forgets the connection's requests, so the walk over them ends here and goes on next round.

@@ -507,7 +507,10 @@ impl Session {
         if self.plan.book.snapshot == Snapshot::InBand {
             for (item, channel) in instrument.items.iter_mut().zip(&self.plan.channels) {
                 if channel.stream == StreamName::Book {
-                    item.again = item.state == SubscriptionState::Active;
+                    // A request that waits for its answer is as good as a new one, but for venues that never answer.
+                    let silent = channel.acknowledged == super::Acknowledged::Data;
+                    item.again = item.state == SubscriptionState::Active
+                        || (silent && item.state == SubscriptionState::Requested);
                     self.links[channel.route].dirty = true;
                 }
             }

@@ -52,6 +52,8 @@ pub struct Session {
     instruments: Vec<Instrument>,
     symbols: Symbols,
     pending: Vec<Pending>,
+    /// Subscriptions that the venue never answered for, and when they are asked for again, the earliest first.
+    given_up: Vec<(Nanos, usize, Slot)>,
     /// Snapshots that are being fetched.
     fetches: Vec<(u64, Slot)>,
     /// The venue asked for patience: nothing is fetched before.
@@ -145,6 +147,7 @@ impl Session {
             instruments: Vec::new(),
             symbols: Symbols::default(),
             pending: Vec::new(),
+            given_up: Vec::new(),
             fetches: Vec::new(),
             fetch_after: 0,
             next_id: 1,
@@ -211,6 +214,7 @@ impl Session {
         }
         let links = (0..self.links.len()).filter_map(|connection| self.link_deadline(connection as Connection));
         let requests = self.pending.iter().map(|pending| pending.until);
+        let requests = requests.chain(self.given_up.first().map(|given_up| given_up.0));
         let next = links.chain(requests).chain(self.books_deadline()).filter(|&at| at != Nanos::MAX).min();
         if let Some(at) = next {
             // A deadline that is already past is one that this step created: it comes with the next tick of time.

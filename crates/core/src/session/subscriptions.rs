@@ -518,6 +518,8 @@ impl Session {
     /// A connection ended, and with it its subscriptions: the connection's STATUS says so for all of them.
     pub(super) fn forget_subscriptions(&mut self, connection: Connection) {
         self.pending.retain(|pending| pending.connection != connection);
+        let channels = &self.plan.channels;
+        self.given_up.retain(|&(_, channel, _)| channels[channel].route != connection as usize);
         for channel in 0..self.plan.channels.len() {
             if self.plan.channels[channel].route != connection as usize {
                 continue;

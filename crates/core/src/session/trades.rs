@@ -140,10 +140,11 @@ impl Session {
         let instrument = &mut self.instruments[slot as usize];
         let mut written = None;
         let mut filled: Option<Filled> = None;
+        let first_ever = instrument.trades.last == UNDEF_U64;
         let mut open = false;
         for event in events {
             let Event::Trade(trade) = event else { continue };
-            let state = instrument.place_trade(trade, consecutive, stamp, &mut filled, out);
+            let state = instrument.place_trade(trade, consecutive, first_ever, stamp, &mut filled, out);
             if let Some(state) = state {
                 written = Some(out.lines.len());
                 records::trade(out, stamp, instrument.id, trade, state);
@@ -170,6 +171,7 @@ impl Instrument {
         &mut self,
         trade: &TradeEvent,
         consecutive: bool,
+        first_ever: bool,
         stamp: Stamp,
         filled: &mut Option<Filled>,
         out: &mut Out,
@@ -184,12 +186,11 @@ impl Instrument {
             }
             return (!known).then_some(BookState::Live);
         }
-        let known = self.trades.last;
         let place = self.trades.place(trade.id, trade.snapshot);
         let refilled = match place {
             Place::Fills => true,
             // What a replay brings beyond the last known trade was missed while nobody was subscribed.
-            Place::Next | Place::After { .. } => trade.snapshot && known != UNDEF_U64,
+            Place::Next | Place::After { .. } => trade.snapshot && !first_ever,
             _ => false,
         };
         let mut hole = None;

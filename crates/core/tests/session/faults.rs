@@ -1,1 +1,261 @@
-//! x
+//! What disproves a book, what a venue withholds, and what is impossible: told, mended, and nobody else's affair.
+
+use crate::books::{scene, Way};
+use crate::driver::Rig;
+use crate::life::{churn, kraken_like};
+use crate::line::{self, LineDecoder, LineVenue};
+use crate::market::{hold_against, Market};
+use tickplant_core::clock::{MILLISECOND, SECOND};
+use tickplant_core::record::*;
+use tickplant_core::session::*;
+
+/// AAA was disproved once for this reason, with a sample, and mended; BBB was left alone.
+fn assert_mended(rig: &mut Rig, reason: Reason, sample: &str) {
+    let statuses = rig.records::<Status>();
+    let told: Vec<&Status> = statuses.iter().filter(|status| status.current == BookState::Mismatch as u8).collect();
+    let told: Vec<&&Status> = told.iter().filter(|status| status.subject == Subject::Book as u8).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].reason, told[0].instrument_id), (reason as u8, 1));
+    assert_eq!(rig.blob(told[0].r#ref), sample.as_bytes());
+    rig.run(SECOND);
+    churn(rig, &["AAA", "BBB"], 20);
+    let (mended, other) = (rig.summary(1), rig.summary(2));
+    assert_eq!((mended.state, mended.counters.resyncs), (BookState::Live, 1));
+    assert_eq!((other.state, other.counters.resyncs, other.counters.gaps), (BookState::Live, 0, 0));
+    for (id, symbol) in [(1, "AAA"), (2, "BBB")] {
+        assert!(hold_against(&rig.records::<Level>(), id, &rig.venue.markets[symbol].truth) > 10);
+    }
+    assert_eq!(rig.connects.len(), 1);
+    rig.assert_derived_again(Box::new(LineDecoder));
+}
+
+#[test]
+fn a_wrong_checksum_is_a_mismatch_and_the_one_item_is_asked_for_again() {
+    let (plan, venue) = kraken_like(&["AAA", "BBB"]);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    churn(&mut rig, &["AAA", "BBB"], 20);
+    let (sent, levels) = (rig.sent.len(), rig.records::<Level>().len());
+    let bad = "upd AAA - - - 12345 999 B:1000:77";
+    rig.frame(0, bad);
+    assert_eq!(rig.records::<Level>().len(), levels, "nothing of a disproved message is written");
+    assert_eq!(rig.summary(1).counters.checksums_failed, 1);
+    assert_mended(&mut rig, Reason::ChecksumMismatch, bad);
+    let texts: Vec<&str> = rig.sent[sent..].iter().map(|(_, _, text)| text.as_str()).collect();
+    assert_eq!(texts.len(), 2);
+    assert!(texts[0].starts_with("unsub") && texts[0].ends_with("book 10 - AAA"), "{texts:?}");
+    assert!(texts[1].starts_with("sub") && texts[1].ends_with("book 10 - AAA"), "{texts:?}");
+}
+
+#[test]
+fn numbers_that_cannot_be_are_that_instruments_affair() {
+    for (frame, reason) in [("number AAA", Reason::NumberRange), ("negative AAA", Reason::NegativeSize)] {
+        for way in [Way::Checksums, Way::RangeFetched] {
+            let (plan, venue) = scene(way, Acknowledged::Symbol, 1);
+            let mut rig = Rig::new(plan, venue, 1);
+            rig.run(SECOND);
+            rig.frame(0, frame);
+            assert_mended(&mut rig, reason, frame);
+        }
+    }
+    let (plan, venue) = scene(Way::RangeFetched, Acknowledged::Symbol, 1);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    let lines = rig.lines.len();
+    rig.frame(0, "number WHO");
+    assert_eq!(rig.lines.len(), lines, "somebody else's");
+}
+
+#[test]
+fn impossible_messages_are_mismatches() {
+    let last = Market::new(Continuity::Range, false, 1000, 2).last;
+    let cases = [
+        (format!("upd AAA {} {} - - 9 B:1000:-5", last + 1, last + 1), Reason::NegativeSize),
+        (format!("upd AAA {} {} - - 9 B:1000:5", last + 9, last + 1), Reason::BadMessage),
+        ("upd AAA - - - - 9 B:1000:5".to_owned(), Reason::BadMessage),
+        (format!("upd AAA {} {} - - 9 B:1005:5", last + 1, last + 1), Reason::CrossedBook),
+    ];
+    for (frame, reason) in cases {
+        let (mut plan, mut venue) = scene(Way::RangeFetched, Acknowledged::Symbol, 1);
+        plan.book.crossed_is_fault = reason == Reason::CrossedBook;
+        // The market's own random book may cross, so this case ends with its resync.
+        venue.fetch_delay = 50 * MILLISECOND;
+        let mut rig = Rig::new(plan, venue, 1);
+        rig.run(SECOND);
+        rig.frame(0, &frame);
+        if reason == Reason::CrossedBook {
+            rig.run(SECOND);
+            assert_eq!(rig.summary(1).counters.resyncs, 1);
+            assert!(rig.moves(Subject::Book).iter().any(|(_, _, why)| *why == reason));
+        } else {
+            assert_mended(&mut rig, reason, &frame);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_without_its_number_is_not_joined() {
+    let (plan, venue) = scene(Way::RangeFetched, Acknowledged::Symbol, 1);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    rig.frame(0, "snap AAA - - - - 9 B:1000:5");
+    assert_mended(&mut rig, Reason::BadMessage, "snap AAA - - - - 9 B:1000:5");
+}
+
+#[test]
+fn an_unreadable_frame_makes_suspect_whom_it_names() {
+    // Without numbers and checksums nothing else would show what was lost.
+    let book = line::book_plan(Continuity::None, true, Checksum::None);
+    let plan = line::plan(Acknowledged::Listing, book, &["AAA", "BBB", "CCC"]);
+    let mut venue = LineVenue::new(Acknowledged::Listing, true);
+    for symbol in ["AAA", "BBB", "CCC"] {
+        venue.markets.insert(symbol.into(), Market::new(Continuity::None, false, 1000, 1));
+    }
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    let resyncs = |rig: &Rig| rig.session.summary().iter().map(|line| line.counters.resyncs).collect::<Vec<_>>();
+    rig.frame(0, "upd BBB - - - - 5 B:10");
+    rig.run(SECOND);
+    assert_eq!(resyncs(&rig), [0, 1, 0]);
+    rig.frame(0, "upd \"");
+    rig.run(SECOND);
+    assert_eq!(resyncs(&rig), [1, 1, 1], "the second resync of BBB waits longer");
+    rig.run(5 * SECOND);
+    assert_eq!(resyncs(&rig), [1, 2, 1]);
+    assert!(rig.session.summary().iter().all(|line| line.state == BookState::Live));
+}
+
+#[test]
+fn resyncs_of_a_book_that_stays_wrong_come_ever_slower() {
+    let (plan, mut venue) = kraken_like(&["AAA", "BBB"]);
+    venue.markets.get_mut("AAA").unwrap().checksums = false;
+    let mut rig = Rig::new(plan, venue, 1);
+    // Every snapshot is followed by a message with a wrong checksum.
+    for _ in 0..600 {
+        if rig.summary(1).state == BookState::Live {
+            rig.frame(0, "upd AAA - - - 1 1 B:1000:3");
+        }
+        rig.run(SECOND);
+    }
+    let resyncs = rig.summary(1).counters.resyncs;
+    assert!((15..60).contains(&resyncs), "{resyncs} in 600 s");
+    assert!(rig.records::<Status>().iter().any(|s| s.reason == Reason::ChecksumMismatch as u8 && s.value > 0));
+    assert_eq!((rig.connects.len(), rig.summary(2).state), (1, BookState::Live));
+}
+
+#[test]
+fn a_snapshot_that_does_not_come_is_asked_for_again() {
+    for rule in [Acknowledged::Symbol, Acknowledged::Data] {
+        let (plan, mut venue) = scene(Way::Checksums, rule, 1);
+        venue.lose_snapshots = 3;
+        let mut rig = Rig::new(plan, venue, 1);
+        rig.run(9 * SECOND);
+        assert_eq!(rig.summary(1).state, BookState::Syncing);
+        rig.run(2 * SECOND);
+        assert_eq!(rig.summary(1).reason, Reason::NoSnapshot);
+        rig.run(40 * SECOND);
+        assert_eq!((rig.summary(1).state, rig.summary(2).state), (BookState::Live, BookState::Live), "{rule:?}");
+        let waits = rig.moves(Subject::Book).into_iter().filter(|(_, _, reason)| *reason == Reason::NoSnapshot);
+        assert_eq!(waits.count(), 3);
+    }
+}
+
+#[test]
+fn a_refused_fetch_is_tried_again_as_the_venue_asks() {
+    let (plan, mut venue) = scene(Way::RangeFetched, Acknowledged::Request, 3);
+    venue.fetch_failures = vec![(429, Some(20 * SECOND)), (500, None)];
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(60 * SECOND);
+    let at: Vec<u64> = rig.fetched.iter().map(|(at, _)| at / SECOND - rig.fetched[0].0 / SECOND).collect();
+    assert_eq!(rig.fetched.len(), 4);
+    assert_eq!(at[1], 0, "both were asked for before the first answer");
+    assert!(at[2..].iter().all(|&after| after >= 20), "nothing is fetched while the venue asks for patience: {at:?}");
+    let reasons = rig.moves(Subject::Book);
+    assert!(reasons.iter().any(|(_, _, reason)| *reason == Reason::RateLimited));
+    assert!(reasons.iter().any(|(_, _, reason)| *reason == Reason::FetchFailed));
+    assert_eq!((rig.summary(1).state, rig.summary(2).state), (BookState::Live, BookState::Live));
+}
+
+#[test]
+fn without_a_snapshot_a_book_stays_syncing_and_says_why() {
+    let (plan, mut venue) = scene(Way::RangeFetched, Acknowledged::Data, 3);
+    let market = venue.markets["AAA"].clone();
+    let mut rig = Rig::new(plan, venue.clone(), 1);
+    rig.venue.fetch_failures = vec![(0, None); 1000];
+    rig.run(100 * MILLISECOND);
+    for _ in 0..300 {
+        let frame = rig.venue.change("AAA").unwrap();
+        rig.frame(0, frame);
+        rig.run(SECOND);
+    }
+    assert_eq!((rig.summary(1).state, rig.summary(1).reason), (BookState::Syncing, Reason::FetchFailed));
+    assert_eq!(rig.records::<Level>().len(), 0);
+    assert!((10..60).contains(&rig.fetched.len()), "{} fetches in 300 s", rig.fetched.len());
+    // A reply that is no snapshot, or somebody's HTML.
+    venue.markets.insert("AAA".into(), market);
+    let (plan, _) = scene(Way::RangeFetched, Acknowledged::Data, 3);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.venue.fetch_delay = 1000 * SECOND;
+    rig.run(100 * MILLISECOND);
+    let frame = rig.venue.change("AAA").unwrap();
+    rig.frame(0, frame);
+    for body in ["<html>sorry</html>", "beat", ""] {
+        for request in 1..20 {
+            rig.input(Input::HttpReply { request, status: 200, retry_after: None, body: body.as_bytes() });
+        }
+        rig.run(40 * SECOND);
+    }
+    assert_eq!(rig.summary(1).state, BookState::Syncing);
+    assert!(rig.moves(Subject::Book).iter().any(|(_, _, reason)| *reason == Reason::BadMessage));
+}
+
+#[test]
+fn fetches_are_few_at_a_time() {
+    let symbols: Vec<String> = (0..40).map(|index| format!("S{index}")).collect();
+    let symbols: Vec<&str> = symbols.iter().map(String::as_str).collect();
+    let plan = line::plan(Acknowledged::Request, line::book_plan(Continuity::Range, false, Checksum::None), &symbols);
+    let mut venue = LineVenue::new(Acknowledged::Request, false);
+    for symbol in &symbols {
+        venue.markets.insert((*symbol).into(), Market::new(Continuity::Range, false, 1000, 1));
+    }
+    venue.fetch_delay = 100 * MILLISECOND;
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    assert_eq!(rig.fetched.len(), 40);
+    for (index, (at, _)) in rig.fetched.iter().enumerate().skip(8) {
+        assert!(at - rig.fetched[index - 8].0 >= 100 * MILLISECOND);
+    }
+    assert!(rig.session.summary().iter().all(|line| line.state == BookState::Live));
+}
+
+#[test]
+fn what_waits_for_a_snapshot_is_bounded() {
+    let (plan, mut venue) = scene(Way::RangeFetched, Acknowledged::Request, 3);
+    venue.fetch_delay = 5 * SECOND;
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(100 * MILLISECOND);
+    for _ in 0..20_000 {
+        let frame = rig.venue.change("AAA").unwrap();
+        rig.frame(0, frame);
+    }
+    rig.run(5 * SECOND);
+    assert_eq!(rig.summary(1).reason, Reason::SnapshotStale, "the oldest were let go, so a younger one is needed");
+    rig.run(30 * SECOND);
+    assert_eq!(rig.summary(1).state, BookState::Live);
+    hold_against(&rig.records::<Level>(), 1, &rig.venue.markets["AAA"].truth);
+}
+
+#[test]
+fn a_command_takes_a_new_snapshot() {
+    for way in [Way::Checksums, Way::PreviousFetched] {
+        let (plan, venue) = scene(way, Acknowledged::Symbol, 3);
+        let mut rig = Rig::new(plan, venue, 1);
+        rig.run(SECOND);
+        rig.command(Command::Resync { instrument_id: 2 });
+        assert_eq!(rig.summary(2).state, BookState::Syncing);
+        rig.run(SECOND);
+        assert_eq!((rig.summary(2).state, rig.summary(2).counters.resyncs), (BookState::Live, 1));
+        let snapshots = rig.records::<Level>().into_iter().filter(|level| level.action == Action::Clear as u8);
+        assert_eq!(snapshots.map(|level| level.instrument_id).collect::<Vec<_>>(), [1, 2, 2]);
+    }
+}
