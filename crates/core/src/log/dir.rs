@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What `log.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,7 +59,9 @@ impl LogDir {
         }
         let hot = hot_dir(&about);
         make_dir(&hot)?;
-        write_whole(&hot.join("owner"), owner.as_bytes())?;
+        if owner_of(&hot).is_none() {
+            write_whole(&hot.join("owner"), owner.as_bytes())?;
+        }
         Ok(Self { path, id: about.id, hot })
     }
 
@@ -242,7 +245,13 @@ impl LanePaths {
         let failed = |error| LogError::io("lock the lane", &path, error);
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        if !set_lock(&file).map_err(failed)? {
+        // A child that the writer before was just starting holds a copy of its descriptor until it executes its program.
+        let mut tries = 0..20;
+        while !set_lock(&file).map_err(failed)? {
+            if tries.next().is_some() {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
             let mut text = String::new();
             let _ = file.read_to_string(&mut text);
             return Err(LogError::InUse { lane: self.lane.clone(), pid: text.trim().parse().ok(), path });

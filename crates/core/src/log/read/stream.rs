@@ -83,7 +83,8 @@ impl StreamReader {
         if let Some(control) = Control::open(&self.paths.control(), false)? {
             self.segment_bytes = control.segment_bytes();
             self.control = Some(Arc::new(control));
-            return Ok(());
+            // Its writer may have cut the archive, and then another file stands in place of the one that is mapped.
+            return self.map_again();
         }
         let files = self.archive_files()?;
         if self.control.is_none() && files != self.archive_files {
@@ -125,6 +126,16 @@ impl StreamReader {
         self.control.as_ref().is_some_and(|control| !control.is_closed())
     }
 
+    /// Maps the archive file that is being read as it is now.
+    fn map_again(&mut self) -> Result<(), LogError> {
+        if let Some(cursor) = self.cursor.as_mut().filter(|cursor| !cursor.is_hot) {
+            let path = self.paths.archive_segment(self.stream, self.number);
+            let map = Mapping::open_read_only(&path).map_err(|error| LogError::io("map a segment", &path, error))?;
+            cursor.map = Arc::new(map);
+        }
+        Ok(())
+    }
+
     /// Position behind what may be read.
     fn limit(&self) -> u64 {
         self.control.as_ref().map_or(self.archive_end, |control| control.committed(self.stream))
@@ -157,16 +168,14 @@ impl StreamReader {
             if self.cursor.is_none() {
                 self.enter(limit)?;
             }
-            let is_last = limit / self.segment_bytes == self.number;
-            let Some(cursor) = &mut self.cursor else { return Ok(None) };
-            if !cursor.is_hot && is_last && cursor.map.len() < (limit % self.segment_bytes) as usize {
+            let (is_last, last_bytes) =
+                (limit / self.segment_bytes == self.number, (limit % self.segment_bytes) as usize);
+            if self.cursor.as_ref().is_some_and(|cursor| !cursor.is_hot && is_last && cursor.map.len() < last_bytes) {
                 // The archive file has grown since.
-                let path = self.paths.archive_segment(self.stream, self.number);
-                let map =
-                    Mapping::open_read_only(&path).map_err(|error| LogError::io("map a segment", &path, error))?;
-                cursor.map = Arc::new(map);
+                self.map_again()?;
             }
-            let end = if is_last { (limit % self.segment_bytes) as usize } else { cursor.map.len() };
+            let Some(cursor) = &mut self.cursor else { return Ok(None) };
+            let end = if is_last { last_bytes } else { cursor.map.len() };
             // SAFETY: everything below the committed position, and every archived byte, is final.
             let bytes = unsafe { cursor.map.prefix(end) };
             if cursor.offset >= end && is_last {

@@ -33,13 +33,18 @@ pub(super) struct Orders {
     pub(super) flush: Arc<AtomicBool>,
 }
 
-pub(super) struct Archiver {
+/// What both streams are written with.
+struct Tools {
     control: Arc<Control>,
     policy: SyncPolicy,
-    tracks: Vec<Track>,
     disk: Arc<dyn Disk>,
-    orders: Orders,
     preparer: Option<Thread>,
+}
+
+pub(super) struct Archiver {
+    tools: Tools,
+    tracks: Vec<Track>,
+    orders: Orders,
     clock: SystemClock,
     synced_at: Nanos,
 }
@@ -61,7 +66,7 @@ impl Archiver {
         let tracks = streams.into_iter().map(track).collect();
         let mut clock = SystemClock::new();
         let synced_at = clock.now();
-        Self { control, policy, tracks, disk, orders, preparer, clock, synced_at }
+        Self { tools: Tools { control, policy, disk, preparer }, tracks, orders, clock, synced_at }
     }
 
     pub(super) fn run(mut self) {
@@ -69,7 +74,7 @@ impl Archiver {
             let stops = self.orders.stop.load(Ordering::Acquire);
             let pause = match self.pass() {
                 Ok(()) => {
-                    self.control.set_archive_state(ArchiveState::Ok);
+                    self.tools.control.set_archive_state(ArchiveState::Ok);
                     self.period()
                 }
                 Err(error) => {
@@ -85,7 +90,7 @@ impl Archiver {
     }
 
     fn period(&self) -> Nanos {
-        match self.policy {
+        match self.tools.policy {
             SyncPolicy::None => LOOK_EVERY,
             SyncPolicy::Interval(interval) => interval.clamp(MILLISECOND, LOOK_EVERY),
             SyncPolicy::Always => MILLISECOND,
@@ -95,9 +100,9 @@ impl Archiver {
     /// Publishes a failure with the time at which it began.
     fn tell(&mut self, error: &io::Error) {
         let now = self.clock.now();
-        let state = self.control.archive_state();
+        let state = self.tools.control.archive_state();
         let errno = error.raw_os_error().unwrap_or(0);
-        self.control.set_archive_state(match (errno, state) {
+        self.tools.control.set_archive_state(match (errno, state) {
             (libc::ENOSPC | libc::EDQUOT, ArchiveState::DiskFull { .. }) => return,
             (libc::ENOSPC | libc::EDQUOT, _) => ArchiveState::DiskFull { since: now },
             (_, ArchiveState::Failed { since, .. }) => ArchiveState::Failed { errno, since },
@@ -107,11 +112,11 @@ impl Archiver {
 
     /// Writes what is committed, and syncs where that is due.
     fn pass(&mut self) -> io::Result<()> {
-        for index in 0..self.tracks.len() {
-            self.write(index)?;
+        for track in &mut self.tracks {
+            track.write(&self.tools)?;
         }
         let now = self.clock.now();
-        let due = match self.policy {
+        let due = match self.tools.policy {
             _ if self.orders.flush.load(Ordering::Acquire) => true,
             SyncPolicy::None => false,
             SyncPolicy::Interval(interval) => now - self.synced_at >= interval,
@@ -119,23 +124,24 @@ impl Archiver {
         };
         if due {
             self.synced_at = now;
-            for index in 0..self.tracks.len() {
-                self.sync(index)?;
+            for track in &mut self.tracks {
+                track.sync(&self.tools)?;
             }
         }
         Ok(())
     }
+}
 
-    fn write(&mut self, index: usize) -> io::Result<()> {
-        let track = &mut self.tracks[index];
-        let (kind, size) = (track.hot.kind, track.hot.segment_bytes);
+impl Track {
+    fn write(&mut self, tools: &Tools) -> io::Result<()> {
+        let size = self.hot.segment_bytes;
         loop {
-            let committed = self.control.committed(kind);
-            if track.written >= committed {
+            let committed = tools.control.committed(self.hot.kind);
+            if self.written >= committed {
                 return Ok(());
             }
-            let (number, offset) = (track.written / size, track.written % size);
-            let segment = track.hot.segment(number).ok_or(io::ErrorKind::NotFound)?;
+            let (number, offset) = (self.written / size, self.written % size);
+            let segment = self.hot.segment(number).ok_or(io::ErrorKind::NotFound)?;
             let is_left = committed / size > number;
             // A segment that is committed to its last byte counts as left before the writer has left it.
             let end = if is_left { segment.end.unwrap_or(size) } else { committed % size };
@@ -143,41 +149,55 @@ impl Archiver {
                 let until = end.min(offset + WRITE_BYTES);
                 // SAFETY: everything up to `until` is committed and does not change any more.
                 let bytes = &unsafe { segment.map.prefix(until as usize) }[offset as usize..];
-                let written = track.file(&*self.disk, number)?.write_at(offset, bytes)?;
+                let written = self.file(&*tools.disk, number)?.write_at(offset, bytes)?;
                 if written == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
-                track.written += written as u64;
+                self.written += written as u64;
+                self.publish(tools);
             }
-            if is_left && track.written % size == end {
-                track.written = (number + 1) * size;
-                hot::wake(self.preparer.as_ref());
+            if is_left && self.written == number * size + end {
+                self.finish(tools, number)?;
             }
-            self.control.set_archived(kind, track.written, track.synced);
         }
+    }
+
+    /// Goes on to the next segment. Under a policy that syncs, what is not synced stands in one file, so that a power cut leaves no hole
+    /// before something that is whole.
+    fn finish(&mut self, tools: &Tools, number: u64) -> io::Result<()> {
+        let next = (number + 1) * self.hot.segment_bytes;
+        if tools.policy != SyncPolicy::None {
+            self.sync(tools)?;
+            self.synced = next;
+        }
+        self.written = next;
+        self.publish(tools);
+        hot::wake(tools.preparer.as_ref());
+        Ok(())
+    }
+
+    fn publish(&self, tools: &Tools) {
+        tools.control.set_archived(self.hot.kind, self.written, self.synced);
     }
 
     /// Syncs every file from the first unsynced byte on. Where that fails the bytes may be gone from the system's cache, so they are
     /// written again from memory.
-    fn sync(&mut self, index: usize) -> io::Result<()> {
-        let track = &mut self.tracks[index];
-        if track.synced >= track.written {
+    fn sync(&mut self, tools: &Tools) -> io::Result<()> {
+        if self.synced >= self.written {
             return Ok(());
         }
-        let (kind, size) = (track.hot.kind, track.hot.segment_bytes);
-        let result = (track.synced / size..=(track.written - 1) / size)
-            .try_for_each(|number| track.file(&*self.disk, number)?.sync());
+        let size = self.hot.segment_bytes;
+        let result = (self.synced / size..=(self.written - 1) / size)
+            .try_for_each(|number| self.file(&*tools.disk, number)?.sync());
         match result {
-            Ok(()) => track.synced = track.written,
-            Err(_) => track.written = track.synced.max(track.hot.first_number() * size),
+            Ok(()) => self.synced = self.written,
+            Err(_) => self.written = self.synced.max(self.hot.first_number() * size),
         }
-        self.control.set_archived(kind, track.written, track.synced);
-        hot::wake(self.preparer.as_ref());
+        self.publish(tools);
+        hot::wake(tools.preparer.as_ref());
         result
     }
-}
 
-impl Track {
     /// The archive file of a segment; the one before is closed.
     fn file(&mut self, disk: &dyn Disk, number: u64) -> io::Result<&mut Box<dyn DiskFile>> {
         let file = match self.file.take() {

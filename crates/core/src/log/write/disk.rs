@@ -12,7 +12,8 @@ use std::time::Duration;
 
 /// A place for archive files.
 pub trait Disk: Send + Sync {
-    /// Opens a file for writing and makes it where there is none.
+    /// Opens a file for writing. Where there is none it is made, and its name is durable before this returns: whatever the sync policy,
+    /// a power cut leaves every segment's file, if only empty.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 }
 
@@ -20,7 +21,7 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send {
     /// Writes some of `bytes` at `offset` and says how many.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize>;
-    /// Makes what was written, and the file's name, durable.
+    /// Makes what was written durable.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -28,31 +29,29 @@ pub trait DiskFile: Send {
 #[derive(Clone, Copy, Debug)]
 pub struct RealDisk;
 
-struct RealFile {
-    file: File,
-    /// Directory whose entry for this file may not be durable yet.
-    unsynced_name: Option<PathBuf>,
-}
+struct RealFile(File);
 
 impl Disk for RealDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
-        Ok(Box::new(RealFile { file, unsynced_name: path.parent().map(Path::to_owned) }))
+        let file = match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+                sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+                file
+            }
+            opened => opened?,
+        };
+        Ok(Box::new(RealFile(file)))
     }
 }
 
 impl DiskFile for RealFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        FileExt::write_at(&self.file, bytes, offset)
+        FileExt::write_at(&self.0, bytes, offset)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
-        if let Some(dir) = &self.unsynced_name {
-            sync_dir(dir)?;
-            self.unsynced_name = None;
-        }
-        Ok(())
+        self.0.sync_data()
     }
 }
 
@@ -77,8 +76,6 @@ struct SimFile {
     bytes: Vec<u8>,
     /// Bytes that a crash cannot take.
     synced: usize,
-    /// The file's name survives a crash.
-    named: bool,
 }
 
 impl SimDisk {
@@ -111,9 +108,6 @@ impl SimDisk {
     /// part is, in which random blocks never arrived.
     pub fn crash(&self, rng: &mut Rng) -> io::Result<()> {
         for (path, file) in &self.state().files {
-            if !file.named && rng.below(2) == 0 {
-                continue;
-            }
             let unsynced = (file.bytes.len() - file.synced) as u64;
             let kept = file.synced + rng.below(unsynced + 1) as usize;
             let mut bytes = file.bytes[..kept].to_vec();
@@ -181,7 +175,6 @@ impl DiskFile for SimHandle {
             return Err(io::Error::from_raw_os_error(errno));
         }
         file.synced = file.bytes.len();
-        file.named = true;
         Ok(())
     }
 }

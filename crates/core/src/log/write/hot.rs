@@ -195,25 +195,23 @@ const RETRY: Duration = Duration::from_millis(200);
 impl Preparer {
     pub(super) fn run(&self) {
         while !self.stop.load(Ordering::Acquire) {
-            self.retain();
+            while self.budget.bytes.load(Ordering::Relaxed) > self.budget.max / 2 && self.unlink_one() {}
             let refused = self.streams.iter().any(|stream| stream.prepare(1).is_err());
             match refused {
+                // What late readers could still have had from memory makes room where the tmpfs itself is full.
+                true if self.unlink_one() => {}
                 true => std::thread::park_timeout(RETRY),
                 false => std::thread::park(),
             }
         }
     }
 
-    /// Unlinks archived segments, of the stream that has more of them first, until half of the budget is free.
-    fn retain(&self) {
-        while self.budget.bytes.load(Ordering::Relaxed) > self.budget.max / 2 {
-            let mut streams: Vec<_> = self.streams.iter().collect();
-            streams.sort_by_key(|stream| std::cmp::Reverse(stream.count()));
-            // An unlink that fails leaves the file to the next clean start; the memory is counted as free because nobody uses it.
-            if !streams.iter().any(|stream| stream.unlink_oldest(self.safe(stream)).unwrap_or(true)) {
-                return;
-            }
-        }
+    /// Unlinks an archived segment, of the stream that has more of them first; false where there is none.
+    fn unlink_one(&self) -> bool {
+        let mut streams: Vec<_> = self.streams.iter().collect();
+        streams.sort_by_key(|stream| std::cmp::Reverse(stream.count()));
+        // An unlink that fails leaves the file to the next clean start; the memory is counted as free because nobody uses it.
+        streams.iter().any(|stream| stream.unlink_oldest(self.safe(stream)).unwrap_or(true))
     }
 
     /// Position below which a stream's segments need not stay in memory.

@@ -239,11 +239,11 @@ impl LaneWriter {
         self.records.append((kind, layout), journal, lines, ts_recv, ts_event_max)
     }
 
-    /// Room in bytes before new work is refused, in the stream that has less; more may be made by then. A loop that is about to read can
-    /// ask this instead of being refused.
-    pub fn room(&self) -> usize {
-        let journal = self.journal.as_ref().map_or(usize::MAX, StreamWriter::room);
-        self.records.room().min(journal).saturating_sub(self.reserve())
+    /// Whether an input of so many bytes and as many bytes of records can be taken now; memory is made ready where the budget allows it.
+    /// A loop that is about to read can ask this instead of being refused.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let need = bytes + self.reserve();
+        self.streams().all(|stream| stream.ensure(need).is_ok())
     }
 
     /// Opens (or closes again) the reserve to inputs and records of any kind: for a loop that closes its connections and says why.
@@ -370,4 +370,37 @@ fn publish(control: &Control, stream: &StreamWriter) {
 /// A thread that could not be made shows as an archive that does not move; the preparer's work is then done by the writer itself.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
     std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(work).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{JournalPosition, JournalReader, StreamKind};
+
+    /// The records of a turn are published before its inputs. Dying in between must not leave records whose inputs are not committed.
+    #[test]
+    fn inputs_of_committed_records_are_committed_by_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { hot_root: Some(dir.path().join("hot")), ..Options::default() };
+        let log = LogDir::open(dir.path().join("log"), &options).unwrap();
+        let mut writer = LaneWriter::open(&log, "lane", &options).unwrap();
+        let mut before = (0, 0);
+        for turn in 0..3u8 {
+            before =
+                (writer.control.committed(StreamKind::Journal), writer.control.committed_index(StreamKind::Journal));
+            writer.input(1, 0, 0, 1, &[&[turn; 100]]).unwrap();
+            writer.append(1, 1, &[[turn; LINE]], 1, 1).unwrap();
+            writer.commit(1);
+        }
+        let end = writer.journal_position();
+        writer.control.commit(StreamKind::Journal, before.0, before.1);
+        drop(writer);
+        let writer = LaneWriter::open(&log, "lane", &options).unwrap();
+        assert_eq!((writer.journal_position(), writer.next_index()), (end, 3));
+        let mut journal = JournalReader::open_in(&log, "lane", JournalPosition::First).unwrap();
+        for turn in 0..3u8 {
+            assert_eq!(journal.next().unwrap().unwrap().payload, [turn; 100]);
+        }
+        assert!(journal.next().unwrap().is_none());
+    }
 }
