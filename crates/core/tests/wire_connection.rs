@@ -216,6 +216,25 @@ fn refused_handshakes_say_what_came() {
 }
 
 #[test]
+fn an_answer_without_end_is_cut_and_judged() {
+    // Heads and bodies that never come to their end, as fast as the socket takes them.
+    for (head, reason) in [
+        ("HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\nzz", Reason::HandshakeRefused),
+        ("HTTP/1.1 101 Switching\r\nX: ", Reason::ProtocolError),
+    ] {
+        let (address, thread) = serve(vec![Box::new(move |mut socket: TcpStream, _| {
+            socket.write_all(head.as_bytes()).unwrap();
+            while socket.write_all(&[b'z'; 10_000]).is_ok() {}
+        })]);
+        let started = SystemClock::new().now();
+        let (_, error) = run(connect(Options { buffer_bytes: 0, ..options(address) }), |_| ());
+        assert_eq!(error.reason(), reason, "{error}");
+        assert!(SystemClock::new().now() - started < 5 * SECOND);
+        thread.join().unwrap();
+    }
+}
+
+#[test]
 fn a_refused_address_gives_way_to_the_next() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (address, thread) = serve(vec![Box::new(|mut socket, request| {

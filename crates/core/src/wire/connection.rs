@@ -17,6 +17,7 @@
 use super::error::{Cause, Phase, WireError};
 use super::frames::{self, FrameReader, Limits, Message, Outgoing, Place};
 use super::handshake::{self, HandshakeError, Request};
+use super::http;
 use super::proxy::Proxy;
 use super::tls::Tls;
 use super::transport::{Received, Transport};
@@ -38,7 +39,7 @@ pub struct Options {
     pub headers: Vec<(String, String)>,
     pub subprotocols: Vec<String>,
     pub limits: Limits,
-    /// First size of the read buffer.
+    /// First size of the read buffer; at least what a handshake's reply may take.
     pub buffer_bytes: usize,
     /// The kernel's receive buffer; None leaves it to the system, which adapts it.
     pub receive_bytes: Option<usize>,
@@ -145,7 +146,7 @@ impl WebSocket {
         let (transport, next_address) = open_next(&options, 0).map_err(refused)?;
         Ok(Self {
             sender: Sender { transport, rng, frame: Vec::new(), waiting_bytes_max: options.send_bytes_max },
-            reader: FrameReader::new(options.limits, options.buffer_bytes),
+            reader: FrameReader::new(options.limits, options.buffer_bytes.max(2 * http::HEAD_BYTES_MAX)),
             key,
             upgrade_request,
             came_early: false,
@@ -393,7 +394,8 @@ impl WebSocket {
         let ended = match self.sender.transport.read(&mut self.reader, self.phase)? {
             Received::Ended if self.phase == Phase::Tls => return Err(Cause::Lost { phase: Phase::Tls, error: None }),
             Received::Ended => true,
-            Received::Bytes(_) => false,
+            // A peer that answers without end is judged by what it said so far.
+            Received::Bytes(_) => self.reader.unread().len() > http::HEAD_BYTES_MAX + http::SAMPLE_BYTES_MAX,
             Received::Blocked => return Ok(Ready::Pending),
         };
         match self.phase {
