@@ -7,5 +7,9 @@ mod health;
 mod life;
 mod line;
 mod market;
+mod speed;
 mod subscriptions;
+#[path = "../support/mod.rs"]
+mod support;
 mod trades;
+mod venues;
