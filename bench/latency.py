@@ -25,7 +25,18 @@ QUANTILES = ("p50", "p99", "p999", "max")
 
 def build(scratch: Path) -> Path:
     subprocess.run(
-        ["cargo", "build", "-q", "--release", "-p", "tickplant-core", "--example", "timed_sender", "--example", "latency_reader"],
+        [
+            "cargo",
+            "build",
+            "-q",
+            "--release",
+            "-p",
+            "tickplant-core",
+            "--example",
+            "timed_sender",
+            "--example",
+            "latency_reader",
+        ],
         cwd=ROOT,
         check=True,
     )
@@ -65,12 +76,16 @@ def measure_ours(scratch: Path, rate: int, seconds: int, trades: int) -> tuple[l
             "TICKPLANT_VENUE_KRAKEN_STREAMS": "trades",
             "TICKPLANT_LOG_PATH": log,
         }
-        plant = subprocess.Popen([ROOT / ".venv" / "bin" / "tickplant", "run"], env=environment, stdout=subprocess.DEVNULL)
+        plant = subprocess.Popen(
+            [ROOT / ".venv" / "bin" / "tickplant", "run"], env=environment, stdout=subprocess.DEVNULL
+        )
         reader = subprocess.Popen(
             [EXAMPLES / "latency_reader", log, "kraken", str(rate * trades)], stdout=subprocess.PIPE, text=True
         )
         feed.wait(timeout=seconds + 60)
-        cpu = sum(float(part) for part in Path(f"/proc/{plant.pid}/stat").read_text().split()[13:15]) / os.sysconf("SC_CLK_TCK")
+        cpu = sum(float(part) for part in Path(f"/proc/{plant.pid}/stat").read_text().split()[13:15]) / os.sysconf(
+            "SC_CLK_TCK"
+        )
         plant.terminate()
         plant.wait(timeout=20)
         output, _ = reader.communicate(timeout=30)
@@ -99,7 +114,11 @@ def main() -> int:
             row: dict[str, object] = {"messages_per_s": rate, "trades_per_message": arguments.trades}
             for at, name in enumerate(QUANTILES):
                 base, mine = (statistics.median(run[at] for run in runs) for runs in (floors, ours))
-                row |= {f"floor_{name}_us": base / 1000, f"ours_{name}_us": mine / 1000, f"ratio_{name}": round(mine / base, 2)}
+                row |= {
+                    f"floor_{name}_us": base / 1000,
+                    f"ours_{name}_us": mine / 1000,
+                    f"ratio_{name}": round(mine / base, 2),
+                }
             row["plant_cpu_s"] = statistics.median(cpus)
             rows.append(row)
             print(json.dumps(row), flush=True)

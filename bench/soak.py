@@ -59,15 +59,28 @@ def slope_per_hour(points: list[tuple[float, float]]) -> float:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     simulator = subprocess.Popen(
-        [sys.executable, "-m", "tickplant.sim", "--seed", str(arguments.seed), "--venues", arguments.venues,
-         "--instruments", str(arguments.instruments), "--rate", str(arguments.rate)],
-        stdout=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-m",
+            "tickplant.sim",
+            "--seed",
+            str(arguments.seed),
+            "--venues",
+            arguments.venues,
+            "--instruments",
+            str(arguments.instruments),
+            "--rate",
+            str(arguments.rate),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert simulator.stdout is not None
     facts = json.loads(simulator.stdout.readline())
     with tempfile.TemporaryDirectory() as log:
         plant = subprocess.Popen(
-            [ROOT / ".venv" / "bin" / "tickplant", "run"], env=os.environ | environment(facts, log),
+            [ROOT / ".venv" / "bin" / "tickplant", "run"],
+            env=os.environ | environment(facts, log),
             stdout=subprocess.DEVNULL,
         )
         samples: list[dict[str, float]] = []
@@ -88,11 +101,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def account(
-    arguments: argparse.Namespace, samples: list[dict[str, float]], summary: dict[str, Any], exit_code: int, stop_s: float
+    arguments: argparse.Namespace,
+    samples: list[dict[str, float]],
+    summary: dict[str, Any],
+    exit_code: int,
+    stop_s: float,
 ) -> dict[str, Any]:
     half = samples[len(samples) // 2 :]
     rows = summary["instruments"]
-    total = {key: sum(row[key] for row in rows) for key in ("messages", "records", "checksums_passed", "checksums_failed", "gaps", "resyncs")}
+    total = {
+        key: sum(row[key] for row in rows)
+        for key in ("messages", "records", "checksums_passed", "checksums_failed", "gaps", "resyncs")
+    }
     wall = samples[-1]["t"] - samples[0]["t"]
     return {
         "minutes": arguments.minutes,
@@ -107,7 +127,11 @@ def account(
         "mapped_mb_end": round(samples[-1]["mapped_kb"] / 1024, 1),
         "descriptors_end": samples[-1]["descriptors"],
         "cpu_share": round((samples[-1]["cpu_s"] - samples[0]["cpu_s"]) / wall, 4),
-        "latency_p99_us": {lane: report["latency_p99_ns"] / 1000 for lane, report in summary["lanes"].items() if report["latency_p99_ns"]},
+        "latency_p99_us": {
+            lane: report["latency_p99_ns"] / 1000
+            for lane, report in summary["lanes"].items()
+            if report["latency_p99_ns"]
+        },
         "exit_code": exit_code,
         "stop_s": round(stop_s, 2),
     }

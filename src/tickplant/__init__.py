@@ -1,7 +1,9 @@
 """tickplant: market data with its proof. Public names only; see ARCHITECTURE.md for the map."""
 
 from tickplant._native import Batch, Checkpointer, LaneWriter, __version__
+from tickplant.errors import TickplantError
 from tickplant.log import Book, BookLevel, Log, Position, Records
+from tickplant.plant import Only, Plant, PlantState
 from tickplant.records import (
     Action,
     BookState,
@@ -25,6 +27,7 @@ from tickplant.records import (
     SubscriptionState,
     Trade,
 )
+from tickplant.venues.user import UserVenue
 
 __all__ = [
     "Action",
@@ -43,6 +46,9 @@ __all__ = [
     "Level",
     "Log",
     "Mbp",
+    "Only",
+    "Plant",
+    "PlantState",
     "Position",
     "Quality",
     "Quote",
@@ -55,6 +61,8 @@ __all__ = [
     "Stream",
     "Subject",
     "SubscriptionState",
+    "TickplantError",
     "Trade",
+    "UserVenue",
     "__version__",
 ]

@@ -56,9 +56,7 @@ async def test_dropped_connections_heal(tmp_path: Path) -> None:
             await asyncio.sleep(0.1)
             await until(lambda: all_live(plant, 8, messages=60))
             await equal_books(server, plant)
-        reasons = {
-            record.reason.name for batch in Log.open(tmp_path).records(schema="status") for record in batch
-        }
+        reasons = {record.reason.name for batch in Log.open(tmp_path).records(schema="status") for record in batch}
         assert "PEER_CLOSED" in reasons
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from tickplant import _native, clock
-from tickplant.errors import PlantError, VenueError
+from tickplant.errors import ConfigError, VenueError
 from tickplant.venues.base import HttpRequest, Venue
 from tickplant.venues.settings import VenueSettings
 
@@ -117,39 +116,29 @@ class Share:
                 )
             token = self.venue.parse_token(await self._http(request))
             self.command("token", connection=connection, token=token, detail="")
-        except (PlantError, VenueError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (ConfigError, VenueError, TimeoutError, OSError) as error:
             self.command("token", connection=connection, token=None, detail=str(error) or type(error).__name__)
 
     async def _http(self, request: HttpRequest) -> bytes:
-        tls = tls_context(self.settings.ca)
+        # Only a private channel needs an HTTP client in Python, and its import takes longer than everything else's.
+        import aiohttp
+
+        tls = ssl.create_default_context()
+        if self.settings.ca is not None:
+            tls.load_verify_locations(self.settings.ca)
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as client,
-            client.request(
-                request.method,
-                request.url,
-                headers=request.headers,
-                data=request.body or None,
-                ssl=tls,
-                proxy=self.settings.proxy,
-            ) as reply,
-        ):
-            body = await reply.read()
-            if reply.status != 200:
-                raise VenueError(
-                    f"the request was answered with {reply.status}", where=request.url, venue=self.venue.code
-                )
-            return body
-
-
-def tls_context(ca: str | None) -> Any:
-    """The TLS settings of an HTTP request: the system's authorities and, where given, those of a PEM file."""
-    import ssl  # noqa: PLC0415 - only requests that leave the machine need it
-
-    context = ssl.create_default_context()
-    if ca is not None:
-        context.load_verify_locations(ca)
-    return context
+        asked = {"headers": request.headers, "data": request.body or None, "ssl": tls, "proxy": self.settings.proxy}
+        try:
+            async with aiohttp.ClientSession(timeout=timeout) as client:
+                async with client.request(request.method, request.url, **asked) as reply:
+                    body = await reply.read()
+        except aiohttp.ClientError as error:
+            raise VenueError(
+                f"the token could not be fetched: {error}", where=request.url, venue=self.venue.code
+            ) from error
+        if reply.status != 200:
+            raise VenueError(f"the request was answered with {reply.status}", where=request.url, venue=self.venue.code)
+        return body
 
 
 def _address(sockaddr: Any) -> str:
