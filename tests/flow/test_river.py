@@ -1,4 +1,4 @@
-"""Real sockets, real protocols, all four venues: books equal the venues' own, and the journal gives the same records."""
+"""Real sockets, real protocols, all four venues: books equal the venues' own; the journal gives the same records."""
 
 from __future__ import annotations
 

@@ -110,16 +110,16 @@ class Share:
     async def _fetch_token(self, connection: int) -> None:
         try:
             request = self.venue.token_request(self.settings, clock.wall_ns())
-            if request is None:
-                raise VenueError(
-                    "the private channel needs a key", hint="set api_key and api_secret", venue=self.venue.code
-                )
             token = self.venue.parse_token(await self._http(request))
             self.command("token", connection=connection, token=token, detail="")
         except (ConfigError, VenueError, TimeoutError, OSError) as error:
             self.command("token", connection=connection, token=None, detail=str(error) or type(error).__name__)
 
-    async def _http(self, request: HttpRequest) -> bytes:
+    async def _http(self, request: HttpRequest | None) -> bytes:
+        if request is None:
+            raise VenueError(
+                "the private channel needs a key", hint="set api_key and api_secret", venue=self.venue.code
+            )
         # Only a private channel needs an HTTP client in Python, and its import takes longer than everything else's.
         import aiohttp
 
@@ -129,9 +129,11 @@ class Share:
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
         asked = {"headers": request.headers, "data": request.body or None, "ssl": tls, "proxy": self.settings.proxy}
         try:
-            async with aiohttp.ClientSession(timeout=timeout) as client:
-                async with client.request(request.method, request.url, **asked) as reply:
-                    body = await reply.read()
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as client,
+                client.request(request.method, request.url, **asked) as reply,
+            ):
+                body = await reply.read()
         except aiohttp.ClientError as error:
             raise VenueError(
                 f"the token could not be fetched: {error}", where=request.url, venue=self.venue.code

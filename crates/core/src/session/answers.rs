@@ -34,8 +34,24 @@ impl Session {
             self.answered(channel, &[NO_SLOT], leaving, refusal, out);
         } else if let Some(slot) = self.symbols.find(symbol) {
             self.answered(channel, &[slot], leaving, refusal, out);
+            if let Some(index) = asked.filter(|_| refusal.is_some() && !leaving) {
+                self.ask_others_again(channel, index, out);
+            }
         }
         self.drop_answered();
+    }
+
+    /// A venue that answers by listing refuses a request whole for one bad symbol, which it names: the others in it were
+    /// not subscribed and are asked for again, without it.
+    fn ask_others_again(&mut self, channel: usize, request: usize, out: &mut Out) {
+        if self.plan.channels[channel].acknowledged != Acknowledged::Listing {
+            return;
+        }
+        for slot in self.pending[request].slots.clone() {
+            if self.item(channel, slot).state == SubscriptionState::Requested {
+                self.set_item(channel, slot, SubscriptionState::Unsubscribed, Reason::Refused, &[], out);
+            }
+        }
     }
 
     /// The request that an answer is to: by its number, else the oldest one that it can be about.
