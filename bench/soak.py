@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tickplant.session.control import send_command
+from tickplant.plant.control import send_command
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_S = 2.0

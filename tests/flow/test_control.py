@@ -9,7 +9,7 @@ import pytest
 
 from tickplant import Plant
 from tickplant.errors import LaneLocked, PlantError
-from tickplant.session.control import send_command
+from tickplant.plant.control import send_command
 
 from .conftest import all_live, rows, settings_for, simulated, until
 

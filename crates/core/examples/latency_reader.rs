@@ -4,6 +4,7 @@
 //! `count p50 p99 p999 max` in ns once the lane's writer has closed it; the first SKIP trades are not counted.
 
 use std::time::Duration;
+use tickplant_core::clock::monotonic;
 use tickplant_core::log::{wait, LaneReader, Position};
 use tickplant_core::record::{Kind, Trade};
 
@@ -24,7 +25,7 @@ fn main() {
             if batch.head().kind != Kind::Trade as u16 {
                 continue;
             }
-            let now = now();
+            let now = monotonic();
             for line in batch.lines() {
                 let trade: &Trade = bytemuck::cast_ref(line);
                 match skip {
@@ -42,9 +43,4 @@ fn main() {
     let count = took.len();
     let at = |share: usize| took.get(count * share / 1000).copied().unwrap_or_default();
     println!("{count} {} {} {} {}", at(500), at(990), at(999), took.last().copied().unwrap_or_default());
-}
-
-fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

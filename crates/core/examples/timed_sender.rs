@@ -8,6 +8,7 @@ use base64::Engine;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use tickplant_core::clock::monotonic;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,14 +25,14 @@ fn main() {
     // The receiving side settles before the clock starts.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let mut out = Vec::with_capacity(1 << 20);
-    let (start, total) = (now() + 1_000_000, rate * seconds);
+    let (start, total) = (monotonic() + 1_000_000, rate * seconds);
     let mut sent = 0;
     while sent < total {
         let due = start + sent * 1_000_000_000 / rate;
         sleep_until(due);
         out.clear();
         // Whatever is overdue by now goes out in one write, each message with its own due time.
-        let time = now();
+        let time = monotonic();
         while sent < total && start + sent * 1_000_000_000 / rate <= time {
             let due = start + sent * 1_000_000_000 / rate;
             if kraken {
@@ -45,11 +46,6 @@ fn main() {
         client.write_all(&out).expect("the client reads");
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
-}
-
-fn now() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn sleep_until(due: u64) {

@@ -27,7 +27,7 @@ pub struct SystemClock {
 
 impl SystemClock {
     pub fn new() -> Self {
-        Self { wall: read(rustix::time::ClockId::Realtime), monotonic: read(rustix::time::ClockId::Monotonic), last: 0 }
+        Self { wall: read(rustix::time::ClockId::Realtime), monotonic: monotonic(), last: 0 }
     }
 }
 
@@ -39,20 +39,25 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&mut self) -> Nanos {
-        let elapsed = read(rustix::time::ClockId::Monotonic) - self.monotonic;
+        let elapsed = monotonic() - self.monotonic;
         self.last = self.last.max(self.wall + elapsed);
         self.last
     }
 
     fn wall_offset(&mut self) -> i64 {
-        let expected = self.wall + (read(rustix::time::ClockId::Monotonic) - self.monotonic);
+        let expected = self.wall + (monotonic() - self.monotonic);
         read(rustix::time::ClockId::Realtime) as i64 - expected as i64
     }
 
     fn anchor(&mut self) {
         self.wall = read(rustix::time::ClockId::Realtime);
-        self.monotonic = read(rustix::time::ClockId::Monotonic);
+        self.monotonic = monotonic();
     }
+}
+
+/// The machine's monotonic clock in ns, the same in all of its processes: for deadlines and for measuring.
+pub fn monotonic() -> Nanos {
+    read(rustix::time::ClockId::Monotonic)
 }
 
 fn read(id: rustix::time::ClockId) -> Nanos {

@@ -127,11 +127,17 @@ class Share:
         if self.settings.ca is not None:
             tls.load_verify_locations(self.settings.ca)
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
-        asked = {"headers": request.headers, "data": request.body or None, "ssl": tls, "proxy": self.settings.proxy}
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as client,
-                client.request(request.method, request.url, **asked) as reply,
+                client.request(
+                    request.method,
+                    request.url,
+                    headers=request.headers,
+                    data=request.body or None,
+                    ssl=tls,
+                    proxy=self.settings.proxy,
+                ) as reply,
             ):
                 body = await reply.read()
         except aiohttp.ClientError as error:

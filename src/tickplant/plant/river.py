@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, Self
 from tickplant import _native, config
 from tickplant.errors import LogError, PlantError, TickplantError, UnknownInstrument
 from tickplant.log import Log
-from tickplant.session.control import ControlServer
-from tickplant.session.share import Share
+from tickplant.plant.control import ControlServer
+from tickplant.plant.share import Share
 from tickplant.venues.base import InstrumentId, share_of
 from tickplant.venues.settings import VenueSettings
 from tickplant.venues.table import find_venue
@@ -41,11 +41,11 @@ class PlantState(Enum):
 
 
 class Only(NamedTuple):
-    """One share of one venue: all that this process runs (`--only kraken:1/4`; `index` counts from 0)."""
+    """One share of one venue: all that this process runs (`--only kraken:1/4` is share 0 of 4)."""
 
     venue: str
-    index: int = 0
-    count: int = 1
+    share: int = 0
+    shares: int = 1
 
 
 class Plant:
@@ -102,7 +102,7 @@ class Plant:
             for code, settings in self.settings.venues.items():
                 if self.only is None or self.only.venue == code:
                     self._start_venue(code, settings)
-            name = "plant.sock" if self.only is None else f"plant-{self.only.venue.lower()}-{self.only.index}.sock"
+            name = "plant.sock" if self.only is None else f"plant-{self.only.venue.lower()}-{self.only.share}.sock"
             self._control = ControlServer(self.path / name, self._on_command)
             await self._control.start()
         except BaseException:
@@ -210,9 +210,9 @@ class Plant:
     # shares
 
     def _start_venue(self, code: str, settings: VenueSettings) -> None:
-        count = self.only.count if self.only else settings.loops
+        count = self.only.shares if self.only else settings.loops
         for index in range(count):
-            if self.only is not None and self.only.index != index:
+            if self.only is not None and self.only.share != index:
                 continue
             symbols = [symbol for symbol in settings.instruments if share_of(symbol, count) == index]
             self._start_share(code, settings, symbols, lane=lane_name(code, index, count))
@@ -229,7 +229,7 @@ class Plant:
         return share
 
     def _share_for(self, code: str, symbol: str, settings: VenueSettings) -> Share:
-        count = self.only.count if self.only else settings.loops
+        count = self.only.shares if self.only else settings.loops
         lane = lane_name(code, share_of(symbol, count), count)
         if lane not in self._shares:
             if self.only is not None:
@@ -251,7 +251,7 @@ class Plant:
     def _find(self, name: str) -> tuple[Share, int]:
         code, symbol = self._parse(name)
         settings = self.settings.venues.get(code, VenueSettings())
-        count = self.only.count if self.only else settings.loops
+        count = self.only.shares if self.only else settings.loops
         share = self._shares.get(lane_name(code, share_of(symbol, count), count))
         instrument_id = self._handle.id_of(str(InstrumentId(symbol, code)))
         if share is None or instrument_id is None:
