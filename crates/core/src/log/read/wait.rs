@@ -3,7 +3,7 @@
 use super::super::control::{wake, Control};
 use super::stream::StreamReader;
 use super::{JournalReader, LaneReader};
-use crate::clock::{Clock, Nanos, SystemClock, MILLISECOND, SECOND};
+use crate::clock::{monotonic, Clock, Nanos, SystemClock, MILLISECOND, SECOND};
 use rustix::thread::futex;
 use std::sync::atomic::AtomicU32;
 use std::sync::Arc;
@@ -108,8 +108,7 @@ fn wait_many(bells: &[(&AtomicU32, u32)], time: Nanos) -> bool {
             wait
         })
         .collect();
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let until = now.tv_sec as u64 * SECOND + now.tv_nsec as u64 + time;
+    let until = monotonic() + time;
     let until = futex::Timespec { tv_sec: (until / SECOND) as i64, tv_nsec: (until % SECOND) as i64 };
     let result = futex::waitv(&waiters, futex::WaitvFlags::empty(), Some(&until), futex::ClockId::Monotonic);
     result != Err(rustix::io::Errno::NOSYS)
