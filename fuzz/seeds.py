@@ -1,4 +1,4 @@
-"""Makes a corpus for each decoder's fuzz target out of the golden frames, a file a frame: run it before `fuzz/run decode_kraken`."""
+"""Makes corpora for the decoders' fuzz targets out of the golden frames: run it before `fuzz/run decode_kraken`."""
 
 from pathlib import Path
 

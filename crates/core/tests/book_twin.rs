@@ -191,3 +191,13 @@ fn the_documented_checksum_comes_out() {
     book.set_scales(1, 8);
     assert_eq!(book.checksum(), 3_310_070_434);
 }
+
+/// A trillion coins of eight decimals does not fit a mantissa; its digits do come out where the printed scale is known.
+#[test]
+fn digits_of_an_altered_number_come_back_by_the_printed_scale() {
+    let mut book = Book::new(Spec { depth: 10, truncate: true, kraken_checksum: true });
+    book.set_scales(8, 8);
+    book.load(&[row(Side::Ask, "0.00000731", "1000000000000.00000000")], &mut Vec::new()).unwrap();
+    assert!(book.best(Side::Ask).unwrap().size.altered);
+    assert_eq!(book.checksum(), twin::crc32(b"731100000000000000000000"));
+}
