@@ -195,8 +195,8 @@ class DiskFull(LogError):
 class WireError(TickplantError):
     """A connection could not be made or kept. `where` is its address.
 
-    `reason` is the word of the STATUS record, `retry_after_s` how long the peer asks us to wait, `close_code` that of the
-    close frame that ended an open connection.
+    `reason` is the word of the STATUS record, `retry_after_s` how long the peer asks us to wait, `close_code` that of
+    the close frame that ended an open connection.
     """
 
     stage = "wire"
