@@ -259,7 +259,7 @@ fn a_full_file_system_is_told_and_recovers() {
     twin.turn(&mut writer, 1, &[10], 100).unwrap();
     writer.close().unwrap();
     twin.assert_suffix(&mut open(Position::First), 0);
-    assert!(!log.hot().join(LANE).exists(), "a clean close gives the memory back");
+    assert!(!log.hot().exists(), "a clean close gives the memory back");
 }
 
 #[test]

@@ -58,11 +58,27 @@ impl LogDir {
             replace_about(&path, &about)?;
         }
         let hot = hot_dir(&about);
-        make_dir(&hot)?;
-        if owner_of(&hot).is_none() {
-            write_whole(&hot.join("owner"), owner.as_bytes())?;
-        }
         Ok(Self { path, id: about.id, hot })
+    }
+
+    /// Makes the directory of a lane's hot files and marks whose it is.
+    pub(crate) fn claim_hot(&self, paths: &LanePaths) -> Result<(), LogError> {
+        make_dir(&paths.hot)?;
+        if owner_of(&self.hot).is_none() {
+            write_whole(&self.hot.join("owner"), identity(&self.path)?.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is left when a lane's hot files are gone; the last lane takes the log's own directory along.
+    pub(crate) fn release_hot(&self, paths: &LanePaths) {
+        let _ = fs::remove_dir(&paths.hot);
+        let is_lane_dir = |entry: fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if fs::read_dir(&self.hot).is_ok_and(|entries| !entries.flatten().any(is_lane_dir)) {
+            // A lane that is opened in between makes both anew.
+            let _ = fs::remove_file(self.hot.join("owner"));
+            let _ = fs::remove_dir(&self.hot);
+        }
     }
 
     /// Opens a log that exists, for reading.

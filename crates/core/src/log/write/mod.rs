@@ -48,6 +48,7 @@ pub struct LaneWriter {
     records: StreamWriter,
     journal: Option<StreamWriter>,
     control: Arc<Control>,
+    log: LogDir,
     paths: LanePaths,
     budget: Arc<Budget>,
     run: u32,
@@ -96,7 +97,7 @@ impl LaneWriter {
         let paths = log.lane(lane)?;
         make_dir(&paths.archive)?;
         let lock = paths.lock()?;
-        make_dir(&paths.hot)?;
+        log.claim_hot(&paths)?;
         let budget = Arc::new(Budget { bytes: AtomicU64::new(0), max: options.hot_bytes_max });
         let plan = recover::recover(&paths, options, &budget)?;
         let run = plan.run;
@@ -111,6 +112,7 @@ impl LaneWriter {
             records,
             journal,
             control,
+            log: log.clone(),
             paths,
             budget,
             run,
@@ -357,8 +359,7 @@ impl LaneWriter {
             let failed = |error| LogError::io("remove hot segments", &self.paths.hot, error);
             stream.hot.unlink_all().map_err(failed)?;
         }
-        // Other lanes may still be there; the last one out removes the directories.
-        let _ = std::fs::remove_dir(&self.paths.hot);
+        self.log.release_hot(&self.paths);
         Ok(())
     }
 }
