@@ -377,8 +377,7 @@ class LogDirectory:
 @final
 class Checkpointer:
     written: Final[int]
-    @staticmethod
-    def start(path: str | PathLike[str], lane: str, every_records: int = 1_000_000) -> Checkpointer: ...
+    def __new__(cls, path: str | PathLike[str], lane: str, every_records: int = 1_000_000) -> Self: ...
     def stop(self) -> None: ...
 
 @final

@@ -127,9 +127,9 @@ pub struct PyCheckpointer {
 #[pymethods]
 impl PyCheckpointer {
     /// Starts a checkpointer that writes each `every_records` records of the lane.
-    #[staticmethod]
+    #[new]
     #[pyo3(signature = (path, lane, every_records = 1_000_000))]
-    fn start(py: Python<'_>, path: PathBuf, lane: &str, every_records: u64) -> PyResult<Self> {
+    fn new(py: Python<'_>, path: PathBuf, lane: &str, every_records: u64) -> PyResult<Self> {
         let started = py.detach(|| Checkpointer::start(&path, lane, every_records));
         let checkpointer = started.map_err(|error| read_error(&path.display().to_string(), lane, &error))?;
         Ok(Self { checkpointer })
