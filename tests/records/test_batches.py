@@ -127,6 +127,24 @@ def test_decimals_that_do_not_fit_are_refused_with_the_column():
     assert batch.to_arrow().column("price").to_pylist() == [10**18, 1]
 
 
+@given(st.lists(st.tuples(st.integers(-(10**9), 10**9), st.integers(0, 8), st.integers(1, 2)), min_size=1, max_size=50))
+def test_prices_have_one_scale_an_instrument(values):
+    batch = Batch.from_records([Trade(price=p, price_scale=s, instrument_id=i) for p, s, i in values])
+    mantissas, scales = batch.price
+    for (price, scale, instrument), mantissa in zip(values, mantissas.tolist(), strict=True):
+        assert Decimal(price).scaleb(-scale) == Decimal(mantissa).scaleb(-scales[instrument])
+    assert scales == {i: max(s for _, s, other in values if other == i) for _, _, i in values}
+
+
+def test_a_price_that_does_not_fit_is_refused():
+    batch = Batch.from_records([Trade(price=10**18), Trade(price=1, price_scale=2), Trade()])
+    with pytest.raises(ValueError, match="63 bits"):
+        _ = batch.price
+    assert Batch.from_records([Trade(), Trade(price=5, price_scale=30)]).price.mantissas.tolist() == [UNDEF_I64, 5]
+    with pytest.raises(ValueError, match="no price"):
+        _ = Batch.from_records([records.Status()]).price
+
+
 def test_polars_and_pandas_keep_whole_numbers_whole():
     batch = Batch.from_records([Trade(sequence=2**63 + 1, price=1), Trade(price=UNDEF_I64)])
     polars = batch.to_polars()

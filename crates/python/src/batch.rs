@@ -308,6 +308,18 @@ impl Batch {
         table_call(slf, "to_df", decimals, floats, names)
     }
 
+    /// The prices at one scale per instrument: integer mantissas, and the scale by instrument id.
+    #[getter]
+    fn price<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("tickplant.log.tables")?.getattr("exact")?.call1((slf, "price"))
+    }
+
+    /// The sizes at one scale per instrument, as `price`.
+    #[getter]
+    fn size<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("tickplant.log.tables")?.getattr("exact")?.call1((slf, "size"))
+    }
+
     /// The rows transposed: (name, type, values, validity, nulls) a column. Types are NumPy's, `decimal:<scale>`, `f8`.
     #[pyo3(signature = (*, decimals = false, floats = false))]
     fn columns(&self, py: Python<'_>, decimals: bool, floats: bool) -> PyResult<Vec<Column>> {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tickplant.errors import MissingExtra
-from tickplant.records import arrow_type
+from tickplant.records import UNDEF_I64, arrow_type
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import polars as pl
     import pyarrow as pa
@@ -49,6 +50,43 @@ def to_arrow(batch: Batch, *, decimals: bool = False, floats: bool = False, name
         arrays.append(_instruments(pa, batch, arrays, fields))
         fields.append(pa.field("instrument", arrays[-1].type))
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+
+class Exact(NamedTuple):
+    """Numbers of a batch at one scale per instrument: the value is `mantissas / 10 ** scales[instrument_id]`."""
+
+    mantissas: np.ndarray[Any, np.dtype[np.int64]]
+    """One a row; `UNDEF_I64` where the value is absent."""
+    scales: dict[int, int]
+    """By instrument id: the largest scale that stood on the wire in this batch."""
+
+
+def exact(batch: Batch, field: str) -> Exact:
+    """The numbers of `field` (`price` or `size`) as integers that can be compared and summed within an instrument.
+
+    Raises:
+        ValueError: the rows have no such number, or one does not fit in 63 bits at its instrument's scale.
+    """
+    import numpy as np
+
+    rows = batch.to_numpy()
+    names = rows.dtype.names or ()
+    if field not in names or f"{field}_scale" not in names or "instrument_id" not in names:
+        raise ValueError(f"rows of {batch.schema} have no {field} with a scale of its own")
+    ids, inverse = np.unique(rows["instrument_id"], return_inverse=True)
+    given = rows[field] != UNDEF_I64
+    largest = np.zeros(len(ids), np.int64)
+    np.maximum.at(largest, inverse[given], rows[f"{field}_scale"][given])
+    steps = np.where(given, largest[inverse] - rows[f"{field}_scale"], 0)
+    # Beyond 18 digits no factor fits; zero is the only number that could take it.
+    factors = 10 ** np.minimum(steps, 18)
+    mantissas = np.where(given, rows[field], 0)
+    if ((np.abs(mantissas) > (UNDEF_I64 - 1) // factors) | ((steps > 18) & (mantissas != 0))).any():
+        raise ValueError(
+            f"{field}: a number does not fit in 63 bits at its instrument's scale: read mantissa and scale"
+        )
+    scales = dict(zip(ids.tolist(), largest.tolist(), strict=True))
+    return Exact(np.where(given, mantissas * factors, UNDEF_I64), scales)
 
 
 def _column_type(pa: Any, name: str, ty: str) -> Any:

@@ -45,6 +45,8 @@ pub struct Reader {
 }
 
 enum Failure {
+    /// A lane could not be opened.
+    Open(String, ReadError),
     Lane(LaneError),
     Gather(usize, GatherError),
     Log(LogError),
@@ -189,6 +191,7 @@ impl Reader {
         let name = |lane: usize| self.lanes.lanes.get(lane).map_or("", |lane| lane.name.as_ref()).to_owned();
         match failure {
             Failure::Lane((lane, error)) => read_error(&path, &name(lane), &error),
+            Failure::Open(lane, error) => read_error(&path, &lane, &error),
             Failure::Log(error) => log_error(&error),
             Failure::Gather(lane, GatherError::View(error)) => {
                 raise_at("LogError", &format!("{path} lane {}", name(lane)), &error.to_string())
@@ -233,13 +236,9 @@ impl Reader {
                 None if self.selection.start_time > 0 => Position::Time(self.selection.start_time),
                 None => Position::First,
             };
-            // A lane whose opening fails has no number yet, so the failure names it by the next.
-            let number = self.lanes.lanes.len();
-            let opened = self.open_lane(&name, from, end.and_then(|end| end.get(&name)).copied());
-            match opened {
-                Ok(lane) => self.lanes.lanes.push(lane),
-                Err(error) => return Err(Failure::Lane((number, error))),
-            }
+            let end = end.and_then(|end| end.get(&name)).copied();
+            let lane = self.open_lane(&name, from, end).map_err(|error| Failure::Open(name, error))?;
+            self.lanes.lanes.push(lane);
         }
         Ok(())
     }

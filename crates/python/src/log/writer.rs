@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use std::path::PathBuf;
 use tickplant_core::clock::{Clock, SystemClock, MILLISECOND};
 use tickplant_core::log::{LaneWriter, LogDir, LogError, Options, Registry, SyncPolicy};
-use tickplant_core::record::{Layout, LAYOUTS, RECORD_BYTES, UNDEF_U64};
+use tickplant_core::record::{Kind, Layout, LAYOUTS, RECORD_BYTES, UNDEF_U64};
+use tickplant_core::session::Out;
 
 /// Appends records to one lane of a log, which it makes where there is none. One writer at a time holds a lane.
 #[pyclass(name = "LaneWriter", module = "tickplant._native")]
@@ -82,6 +83,17 @@ impl PyLaneWriter {
         let writer = writer(&mut self.writer, &self.lane)?;
         let appended = py.detach(|| writer.append(kind, layout.number, &lines, ts_recv, ts_event_max));
         appended.map_err(|error| log_error(&error))
+    }
+
+    /// Appends bytes that records can point at, uncommitted; gives their index, for a record's `ref`.
+    #[pyo3(signature = (data, *, ts_recv = None))]
+    fn blob(&mut self, py: Python<'_>, data: &[u8], ts_recv: Option<u64>) -> PyResult<u64> {
+        let ts_recv = ts_recv.unwrap_or_else(|| self.clock.now());
+        let writer = writer(&mut self.writer, &self.lane)?;
+        let mut out = Out::new(writer.next_index());
+        let index = out.blob(data);
+        let appended = py.detach(|| writer.append(Kind::Blob as u16, 1, &out.lines, ts_recv, 0));
+        appended.map_err(|error| log_error(&error)).map(|()| index)
     }
 
     /// Makes everything appended so far visible to readers. `watermark` promises that no later batch is received before it.

@@ -1,0 +1,101 @@
+"""How fast records reach Python: as NumPy views in another process, and as objects.
+
+    python bench/delivery.py [--records N] [--json]
+
+A log of N trades is written in turns of 100 records; then each reader runs in a process of its own over the whole of
+it, three times, and the best time counts (the machine's other work only ever adds). "views" reads batches of 10,000
+records as they stand in the log; "gathered" reads turns of 100, which the reader gathers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import tickplant as tp
+
+TURN, VIEW = 100, 10_000
+
+
+def write(path: Path, lane: str, count: int, turn: int) -> None:
+    rows = np.zeros(turn, tp.records.dtype("trades"))
+    rows["instrument_id"] = np.arange(turn) % 50 + 1
+    rows["price"] = np.arange(turn) + 1
+    rows["action"], rows["side"] = tp.Action.TRADE, tp.Side.BID
+    options = {"hot_root": path / "hot", "hot_bytes_max": 4 << 30, "segment_bytes": 64 << 20, "sync": "none"}
+    with tp.LaneWriter(path / "log", lane, **options) as writer:
+        for start in range(0, count, turn):
+            rows["sequence"] = np.arange(start, start + turn)
+            writer.append(tp.Batch("trades", rows), ts_recv=start + 1)
+            writer.commit(start + 1)
+
+
+def read_numpy(path: str, lane: str) -> float:
+    """Records a second, each batch's sequences summed so that every line is touched."""
+    records = tp.Log.open(path).records(schema="trades", lanes=[lane])
+    began, count, total = time.perf_counter(), 0, 0
+    for batch in records:
+        array = batch.to_numpy()
+        count += len(array)
+        total += int(array["sequence"].sum())
+    seconds = time.perf_counter() - began
+    assert total == count * (count - 1) // 2
+    return count / seconds
+
+
+def read_objects(path: str, lane: str) -> float:
+    """Records a second, one attribute of each object read."""
+    records = tp.Log.open(path).records(schema="trades", lanes=[lane])
+    began, count, total = time.perf_counter(), 0, 0
+    for batch in records:
+        for trade in batch:
+            total += trade.price
+        count += len(batch)
+    return count / (time.perf_counter() - began)
+
+
+READERS = {"numpy": read_numpy, "objects": read_objects}
+
+
+def in_a_process(reader: str, path: str, lane: str) -> float:
+    command = [sys.executable, __file__, "--reader", reader, path, lane]
+    return max(float(subprocess.check_output(command, text=True)) for _ in range(3))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=5_000_000)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--reader", nargs=3, metavar=("READER", "PATH", "LANE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.reader:
+        reader, path, lane = arguments.reader
+        print(READERS[reader](path, lane))
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        path, count = Path(name), arguments.records // VIEW * VIEW
+        write(path, "turns", count, TURN)
+        write(path, "views", count, VIEW)
+        log = str(path / "log")
+        rates = {
+            "records": count,
+            "numpy_views_per_second": round(in_a_process("numpy", log, "views")),
+            "numpy_gathered_per_second": round(in_a_process("numpy", log, "turns")),
+            "objects_per_second": round(in_a_process("objects", log, "turns")),
+        }
+    if arguments.json:
+        print(json.dumps(rates))
+    else:
+        for what, rate in rates.items():
+            print(f"{what:28} {rate:>14,}")
+
+
+if __name__ == "__main__":
+    main()
