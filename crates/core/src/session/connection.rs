@@ -387,7 +387,11 @@ impl Session {
         let least = self.plan.timing.backoff_first;
         let proven = link.live_since.is_some_and(|since| self.now - since >= least);
         let route = &self.plan.routes[connection as usize];
-        if link.entry.renewed && !proven || (!route.needs_token && route.login.is_none()) {
+        if !route.needs_token && route.login.is_none() {
+            // There is no token to renew: what was asked for stays unanswered and is dealt with as such.
+            return self.on_venue_error(connection, text, out);
+        }
+        if link.entry.renewed && !proven {
             return self.close(connection, Reason::AuthFailed, text, out);
         }
         let welcomed = link.entry.welcomed;

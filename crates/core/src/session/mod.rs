@@ -40,6 +40,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Rounds of settling in one step at most; each round moves something on, and what is left is taken up by the next step.
 const ROUNDS_MOST: usize = 16;
 
+/// A printed scale that a venue does not say.
+const UNKNOWN_SCALE: u8 = 255;
+
 /// The machine. Feed it [`Input`]s in their order with [`Session::step`]; the first is [`Input::Start`].
 pub struct Session {
     plan: Plan,
@@ -215,6 +218,8 @@ impl Session {
         let links = (0..self.links.len()).filter_map(|connection| self.link_deadline(connection as Connection));
         let requests = self.pending.iter().map(|pending| pending.until);
         let requests = requests.chain(self.given_up.first().map(|given_up| given_up.0));
+        let left_over = self.unsettled.then_some(self.now);
+        let requests = requests.chain(left_over);
         let next = links.chain(requests).chain(self.books_deadline()).filter(|&at| at != Nanos::MAX).min();
         if let Some(at) = next {
             // A deadline that is already past is one that this step created: it comes with the next tick of time.
@@ -360,8 +365,11 @@ impl Session {
         let first = std::mem::replace(&mut instrument.definition, hash) == 0;
         instrument.counters.records += 1;
         records::definition(out, stamp, instrument.id, event, first, whole);
-        instrument.scales = (event.price_scale, event.size_scale);
-        instrument.sync.book.set_scales(event.price_scale, event.size_scale);
+        // What the venue does not say here may be known from the plan.
+        let said = |said: u8, known: u8| if said == UNKNOWN_SCALE { known } else { said };
+        let (price, size) = (said(event.price_scale, instrument.scales.0), said(event.size_scale, instrument.scales.1));
+        instrument.scales = (price, size);
+        instrument.sync.book.set_scales(price, size);
     }
 
     /// A frame that is refused: an instrument that is known to be in it is resynced, the others are left alone.

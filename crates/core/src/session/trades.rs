@@ -52,9 +52,6 @@ impl TradeStream {
             Place::Next
         } else if id > self.last {
             let (first, last) = (self.last.saturating_add(1), id - 1);
-            if self.holes.len() == HOLES_MOST {
-                self.holes.remove(0);
-            }
             self.holes.push((first, last));
             Place::After { first, last }
         } else if self.fill(id) {
@@ -65,6 +62,9 @@ impl TradeStream {
         } else {
             Place::Duplicate
         };
+        if self.holes.len() > HOLES_MOST {
+            self.holes.remove(0);
+        }
         match place {
             Place::Duplicate => self.duplicates_in_row += u32::from(!replayed),
             Place::Fills => self.duplicates_in_row = 0,
