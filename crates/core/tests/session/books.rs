@@ -250,3 +250,26 @@ fn an_update_that_changes_nothing_still_shows_its_sequence() {
     assert_eq!((level.action, level.side, level.flags), (Action::None as u8, Side::None as u8, F_LAST));
     assert_eq!((level.sequence, level.price, level.size), (last + 4, UNDEF_I64, UNDEF_I64));
 }
+
+#[test]
+fn a_book_that_waits_for_its_resync_can_be_mended_disproved_or_closed() {
+    let ends = [("snap AAA - 500 - - 0 B:1000:5 A:1003:5", BookState::Live), ("negative AAA", BookState::Mismatch)];
+    for (frame, end) in ends.into_iter().chain([("", BookState::Closed)]) {
+        let (plan, venue) = scene(Way::RangeInBand, Acknowledged::Symbol, 5);
+        let mut rig = Rig::new(plan, venue, 1);
+        rig.run(SECOND);
+        rig.frame(0, "upd AAA 300 301 - - 1 B:1000:5");
+        rig.run(500 * MILLISECOND);
+        assert_eq!(rig.summary(1).state, BookState::Live, "the first resync begins at once");
+        rig.frame(0, "upd AAA 400 401 - - 1 B:1000:5");
+        rig.run(500 * MILLISECOND);
+        assert_eq!(rig.summary(1).state, BookState::Gap, "the second waits");
+        if frame.is_empty() {
+            rig.cut(0, Reason::PeerClosed, None);
+        } else {
+            rig.frame(0, frame);
+        }
+        assert_eq!(rig.summary(1).state, end);
+        rig.assert_derived_again(Box::new(LineDecoder));
+    }
+}

@@ -292,8 +292,38 @@ impl Rig {
         self.session.summary().into_iter().find(|line| line.instrument_id == instrument_id).unwrap()
     }
 
+    /// Every move of a connection or a book begins where the one before ended and is an arrow of its table.
+    fn assert_moves_are_arrows(&self) {
+        let mut states: BTreeMap<(u8, u32), u8> = BTreeMap::new();
+        for status in self.records::<Status>() {
+            let known = match status.subject {
+                subject if subject == Subject::Connection as u8 => {
+                    let state = |number| ConnectionState::from_number(number).unwrap();
+                    let arrow = (state(status.previous), state(status.current));
+                    let from = states.insert((subject, status.connection), status.current).unwrap_or(0);
+                    assert_eq!(from, status.previous, "connection");
+                    arrows::CONNECTION_ARROWS.contains(&arrow)
+                }
+                subject if subject == Subject::Book as u8 => {
+                    let state = |number| BookState::from_number(number).unwrap();
+                    let arrow = (state(status.previous), state(status.current));
+                    let from = states.insert((subject, status.instrument_id), status.current);
+                    assert_eq!(from.unwrap_or(BookState::Closed as u8), status.previous, "book");
+                    arrows::BOOK_ARROWS.contains(&arrow)
+                }
+                subject if subject == Subject::Subscription as u8 => {
+                    let state = |number| SubscriptionState::from_number(number).unwrap();
+                    arrows::SUBSCRIPTION_ARROWS.contains(&(state(status.previous), state(status.current)))
+                }
+                _ => true,
+            };
+            assert!(known || status.previous == status.current, "{status:?}");
+        }
+    }
+
     /// Derives the records again from the journal and compares every byte.
     pub fn assert_derived_again(&self, decoder: Box<dyn Decode>) {
+        self.assert_moves_are_arrows();
         let mut entries = self.journal.iter();
         let start = entries.next().unwrap();
         let decoded = journal::decode(start.kind, start.flags, start.connection, &start.payload).unwrap();

@@ -280,3 +280,20 @@ fn assert_equal(rig: &Rig, plan: &Plan, symbols: &[String], intended: &BTreeMap<
         }
     }
 }
+
+#[test]
+fn a_request_to_leave_that_is_not_answered_is_sent_again() {
+    let (plan, venue) = kraken_like(&["AAA", "BBB"]);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    rig.venue.mute = true;
+    rig.command(Command::Unsubscribe { instrument_ids: vec![1] });
+    rig.run(4 * SECOND);
+    rig.venue.mute = false;
+    rig.run(6 * SECOND);
+    assert!(!rig.venue.is_active("book", "AAA") && rig.venue.is_active("book", "BBB"));
+    assert_eq!((rig.state(), rig.connects.len()), (ConnectionState::Live, 1));
+    let (leaving, active) = (SubscriptionState::Leaving as u8, SubscriptionState::Active as u8);
+    assert!(rig.moves(Subject::Subscription).contains(&(leaving, active, Reason::AckTimeout)));
+    rig.assert_derived_again(Box::new(LineDecoder));
+}
