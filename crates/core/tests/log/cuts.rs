@@ -2,9 +2,7 @@
 //!
 //! `TICKPLANT_PROOF=1` makes thousands of cuts, without it there are some hundreds.
 
-mod log_common;
-
-use log_common::{drain, line, Place, Twin};
+use crate::common::{drain, line, Place, Twin};
 use std::path::{Path, PathBuf};
 use tickplant_core::clock::Rng;
 use tickplant_core::log::layout::{walk, SegmentHead, ENTRY_CUT, TURN_END};
@@ -45,7 +43,7 @@ impl Sample {
         let mut twin = Twin::default();
         let mut rng = Rng::new(seed);
         for _ in 0..60 {
-            log_common::until("archived", || writer.archive_status().unsynced_bytes < 4 * SEGMENT);
+            crate::common::until("archived", || writer.archive_status().unsynced_bytes < 4 * SEGMENT);
             let batches: Vec<_> = (0..1 + rng.below(3)).map(|_| 1 + rng.below(20) as usize).collect();
             twin.turn(&mut writer, 1 + rng.below(3), &batches, 900).unwrap();
         }
@@ -186,7 +184,7 @@ fn records_never_go_beyond_the_journal() {
         let inputs = kept.map_or(0, |turn| turn.inputs as usize);
         let mut journal = sample.place.journal(JournalPosition::First);
         for expected in &sample.twin.inputs[..inputs] {
-            assert_eq!(log_common::read_input(&mut journal).as_ref(), Some(expected));
+            assert_eq!(crate::common::read_input(&mut journal).as_ref(), Some(expected));
         }
         assert_eq!(journal.next().unwrap().unwrap().kind, ENTRY_CUT);
         assert_eq!(journal.next().unwrap().unwrap().payload, b"new");
@@ -209,9 +207,9 @@ fn inputs_without_records_are_told_until_they_are_derived_again() {
         let mut journal = sample.place.journal(JournalPosition::At(pending));
         let missing = &sample.twin.inputs[kept.inputs as usize..end.inputs as usize];
         for expected in missing {
-            assert_eq!(log_common::read_input(&mut journal).as_ref(), Some(expected));
+            assert_eq!(crate::common::read_input(&mut journal).as_ref(), Some(expected));
         }
-        assert!(log_common::read_input(&mut journal).is_none());
+        assert!(crate::common::read_input(&mut journal).is_none());
     }
     let mut writer = sample.place.writer();
     let pending = writer.recovered().pending_inputs;

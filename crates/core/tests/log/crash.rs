@@ -2,9 +2,7 @@
 //!
 //! `TICKPLANT_PROOF=1` kills 200 times, without it 25. The processes are this test binary again, in the role that the environment names.
 
-mod log_common;
-
-use log_common::{input, line, read_input, turn, until, LANE};
+use crate::common::{input, line, read_input, turn, until, LANE};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -56,7 +54,7 @@ fn role() {
 
 fn start(role: &str, dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "role", "--nocapture"])
+        .args(["--exact", "crash::role", "--nocapture"])
         .env(ROLE, format!("{role}={}", dir.display()))
         .stdout(Stdio::null())
         .spawn()

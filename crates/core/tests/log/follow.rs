@@ -1,8 +1,6 @@
 //! What is appended is what is read: from every position, over every roll, from memory and from the archive.
 
-mod log_common;
-
-use log_common::{line, until, Place, Twin, LANE};
+use crate::common::{line, until, Place, Twin, LANE};
 use proptest::prelude::*;
 use std::time::Duration;
 use tickplant_core::log::{

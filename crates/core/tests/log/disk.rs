@@ -1,8 +1,6 @@
 //! Disks that are full, slow, refuse or forget; and writers that die with their memory left.
 
-mod log_common;
-
-use log_common::{line, until, Place, Twin, LANE};
+use crate::common::{line, until, Place, Twin, LANE};
 use std::sync::Arc;
 use std::time::Duration;
 use tickplant_core::clock::Rng;

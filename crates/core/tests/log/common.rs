@@ -1,5 +1,4 @@
 //! What the tests of the log share: small segments, a place in memory, and the plain twin of a lane.
-#![allow(dead_code)] // Each test file uses its own part.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
