@@ -225,7 +225,7 @@ class Plant:
         )
         share.start()
         self._shares[lane] = share
-        self._checkpointers.append(_native.Checkpointer.start(self.path, lane))
+        self._checkpointers.append(_native.Checkpointer(self.path, lane))
         return share
 
     def _share_for(self, code: str, symbol: str, settings: VenueSettings) -> Share:
