@@ -295,3 +295,18 @@ def test_times_that_are_none_are_refused(wrong):
         to_nanos(wrong)
     with pytest.raises(TypeError):
         to_nanos(1.5)
+
+
+def test_a_reader_follows_a_writer_that_starts_anew(path: Path):
+    log = None
+    seen: list[int] = []
+    for start in range(3):
+        with writer(path) as lane:
+            lane.append(trades(start * 10, 10))
+            lane.commit()
+            if log is None:
+                log = tp.Log.open(path / "log")
+                reader = iter(log.records(schema="trades", follow=True))
+            while len(seen) < (start + 1) * 10:
+                seen += sequences([next(reader)])
+    assert seen == list(range(30))

@@ -164,7 +164,7 @@ impl Book {
     }
 
     /// Levels of a side, best first; none for `Side::None`.
-    pub fn levels(&self, side: Side) -> impl Iterator<Item = Level> + '_ {
+    pub fn levels(&self, side: Side) -> impl Iterator<Item = Level> + Clone + '_ {
         self.side(side).into_iter().flat_map(Levels::best_first).copied()
     }
 

@@ -117,7 +117,8 @@ impl Views {
 /// The smallest scale at which all of `numbers` fit: the largest of the wire where that fits, else without trailing zeros.
 fn common_scale(numbers: impl Iterator<Item = Decimal> + Clone) -> Option<u8> {
     let wire = numbers.clone().map(|number| number.scale).max().unwrap_or(0);
-    if numbers.clone().all(|number| number.rescale(wire).is_some()) {
+    // Most venues print every price of an instrument with as many decimals.
+    if numbers.clone().all(|number| number.scale == wire || number.rescale(wire).is_some()) {
         return Some(wire);
     }
     let least = numbers.clone().map(|number| number.key().1).max().unwrap_or(0);
@@ -130,12 +131,12 @@ fn write_row(replica: &Replica, depth: usize, out: &mut Vec<u8>) -> Result<(), V
     let asks = || book.levels(Side::Ask).take(depth);
     let given = |mantissa: i64, scale: u8| (mantissa != UNDEF_I64).then(|| Decimal::new(mantissa, scale));
     let (price, size) = (given(last.price, last.price_scale), given(last.size, last.size_scale));
-    let prices = bids().chain(asks()).map(|level| level.price).chain(price).collect::<Vec<_>>();
-    let sizes = bids().chain(asks()).map(|level| level.size).chain(size).collect::<Vec<_>>();
     let failed = ViewError::Scale { instrument_id: last.instrument_id, index: replica.index() };
-    let price_scale = common_scale(prices.iter().copied()).ok_or(failed)?;
-    let size_scale = common_scale(sizes.iter().copied()).ok_or(failed)?;
+    let levels = bids().chain(asks());
+    let price_scale = common_scale(levels.clone().map(|level| level.price).chain(price)).ok_or(failed)?;
+    let size_scale = common_scale(levels.map(|level| level.size).chain(size)).ok_or(failed)?;
     let at = |number: Option<Decimal>, scale: u8| match number {
+        Some(number) if number.scale == scale => Ok(number.mantissa),
         Some(number) => number.rescale(scale).ok_or(failed),
         None => Ok(UNDEF_I64),
     };

@@ -13,8 +13,8 @@ use tickplant_core::views::ViewError;
 
 /// A batch of so many records is given as it stands in the log, without a copy; smaller ones are gathered.
 const VIEW_ROWS: usize = 1024;
-/// Gathering stops at so many rows.
-const GATHER_ROWS: usize = 32 * 1024;
+/// Gathering stops at so many bytes: 32,768 records.
+const GATHER_BYTES: usize = 2 << 20;
 
 struct ViewRows(BatchView);
 
@@ -96,7 +96,7 @@ impl Gathering {
     }
 
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= GATHER_ROWS * self.table.row_bytes
+        self.rows.len() >= GATHER_BYTES
     }
 
     pub fn fits(&self, lane: usize, table: &Table) -> bool {
