@@ -25,7 +25,7 @@ def test_each_error_has_the_exit_code_that_help_names():
 
 
 def test_a_users_mistake_is_one_message(capsys):
-    assert main.run(["venues", "krakn"]) == Exit.SETTINGS
+    assert main.call(["venues", "krakn"]) == Exit.SETTINGS
     shown = capsys.readouterr()
     assert shown.out == ""
     assert 'tickplant: "krakn" is no known venue\n' in shown.err
@@ -34,35 +34,35 @@ def test_a_users_mistake_is_one_message(capsys):
 
 
 def test_a_mistake_is_json_too(capsys):
-    assert main.run(["venues", "krakn", "--json"]) == Exit.SETTINGS
+    assert main.call(["venues", "krakn", "--json"]) == Exit.SETTINGS
     error = json.loads(capsys.readouterr().out)
     assert (error["error"], error["exit"], error["fault"]) == ("UnknownVenue", 3, "user")
 
 
 def test_wrong_usage(capsys):
-    assert main.run(["venues", "--no-such-option"]) == Exit.USAGE
-    assert main.run(["no-such-command"]) == Exit.USAGE
+    assert main.call(["venues", "--no-such-option"]) == Exit.USAGE
+    assert main.call(["no-such-command"]) == Exit.USAGE
     assert "No such" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_says_so(capsys, monkeypatch):
     monkeypatch.setattr(main, "app", lambda *_, **__: 1 / 0)
-    assert main.run(["venues"]) == Exit.INTERNAL
+    assert main.call(["venues"]) == Exit.INTERNAL
     assert "a fault of ours" in capsys.readouterr().err
 
 
 def test_venues_as_json_lines(capsys):
-    assert main.run(["venues", "--json"]) == Exit.OK
+    assert main.call(["venues", "--json"]) == Exit.OK
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["venue"] for row in rows] == ["KRAKEN", "BINANCE", "BINANCE_USDM", "COINBASE"]
 
 
 def test_doctor_finds_what_is_wrong(capsys, tmp_path):
-    assert main.run(["doctor", "--log", str(tmp_path), "--json"]) == Exit.OK
+    assert main.call(["doctor", "--log", str(tmp_path), "--json"]) == Exit.OK
     assert {json.loads(line)["ok"] for line in capsys.readouterr().out.splitlines()} == {True}
     bad = tmp_path / "plant.toml"
     bad.write_text("[log]\npaht = 'x'\n")
-    assert main.run(["doctor", str(bad)]) == Exit.UNPROVEN
+    assert main.call(["doctor", str(bad)]) == Exit.UNPROVEN
     assert f"{bad}:2" in capsys.readouterr().out
 
 

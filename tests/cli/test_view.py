@@ -68,7 +68,7 @@ def test_wide_terminals_show_panels_side_by_side_and_low_ones_a_line_each(view):
 
 def test_a_pipe_gets_plain_lines(view):
     first, second = view.plain_lines()
-    assert "1.00000000 @ 61234.50 | 0.25 @ 61235.50" in first
+    assert "1.00 @ 61234.50 | 0.25 @ 61235.50" in first
     assert "\x1b" not in first + second
 
 
@@ -81,7 +81,7 @@ def test_the_longest_bar_belongs_to_the_largest_size():
 
 def test_an_empty_view_and_an_unknown_book():
     assert "0 of 0 live" in View([]).render(80, 24).plain
-    assert " - | - " in compact_line(View(["X"]).panels["X"], 80).plain
+    assert " - | - " in compact_line(View(["X"]).panels["X"], 80, 10).plain
 
 
 def test_durations_and_times():

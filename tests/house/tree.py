@@ -24,7 +24,9 @@ def rust_files() -> list[Path]:
     return [
         path
         for path in files()
-        if path.suffix == ".rs" and path.parts[0] == "crates" and not {"tests", "benches"} & {*path.parts, path.stem}
+        if path.suffix == ".rs"
+        and path.parts[0] == "crates"
+        and not {"tests", "benches", "examples"} & {*path.parts, path.stem}
     ]
 
 

@@ -105,6 +105,17 @@ impl From<PyErr> for Fault {
     }
 }
 
+/// A price and a size as any sequence of two texts: a tuple, or a list as JSON gives it.
+struct Pair(String, String);
+
+impl<'py> FromPyObject<'_, 'py> for Pair {
+    type Error = PyErr;
+
+    fn extract(pair: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(pair.get_item(0)?.extract()?, pair.get_item(1)?.extract()?))
+    }
+}
+
 /// Reads one event object of `tickplant.venues.user`.
 struct Reader<'a, 'py> {
     event: &'a Bound<'py, PyAny>,
@@ -132,7 +143,8 @@ impl Reader<'_, '_> {
         let symbol = self.span("symbol")?;
         let first = self.out.rows.len();
         for (name, side) in [("bids", Side::Bid), ("asks", Side::Ask)] {
-            for (price, size) in self.get::<Vec<(String, String)>>(name)? {
+            for pair in self.get::<Vec<Pair>>(name)? {
+                let Pair(price, size) = pair;
                 let (price, size) = (number(&price, &symbol)?, number(&size, &symbol)?);
                 if size.mantissa < 0 {
                     return Err(Fault::Decode(DecodeError::NegativeSize { at: 0, symbol }));
@@ -180,8 +192,8 @@ impl Reader<'_, '_> {
 
     fn quote(&mut self) -> Result<QuoteEvent, Fault> {
         let symbol = self.span("symbol")?;
-        let side = |name: &str| match self.get::<Option<(String, String)>>(name)? {
-            Some((price, size)) => Ok::<_, Fault>(Some((number(&price, &symbol)?, number(&size, &symbol)?))),
+        let side = |name: &str| match self.get::<Option<Pair>>(name)? {
+            Some(Pair(price, size)) => Ok::<_, Fault>(Some((number(&price, &symbol)?, number(&size, &symbol)?))),
             None => Ok(None),
         };
         let (bid, ask) = (side("bid")?, side("ask")?);

@@ -110,7 +110,8 @@ def log_flags(path: str | None) -> Iterator[dict[str, object]]:
         TemporaryDirectory(prefix="tickplant-") as directory,
         TemporaryDirectory(prefix="tickplant-", dir=memory if memory.is_dir() else None) as hot,
     ):
-        yield {"log.path": directory, "log.hot_root": hot, "log.sync": "none"}
+        small = {"log.segment_bytes": 8 << 20, "log.hot_bytes_max": 64 << 20}
+        yield {"log.path": directory, "log.hot_root": hot, "log.sync": "none", **small}
 
 
 def require_instruments(settings: config.Config) -> config.Config:
@@ -129,10 +130,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=False, width=None if stream.isatty() else 160)
 
 
-def print_json(value: object) -> None:
+def print_json(value: object, *, flush: bool = True) -> None:
     """One object on one line."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-    sys.stdout.flush()
+    if flush:
+        sys.stdout.flush()
 
 
 def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from tickplant import __version__
-from tickplant.cli import about, common
+from tickplant.cli import about, common, demo, imports, read, run
 from tickplant.cli.common import Exit
 from tickplant.errors import TickplantError
 
@@ -37,16 +37,23 @@ def start(
         raise typer.Exit
 
 
+app.command()(demo.demo)
+app.command("run")(run.run)
+app.command()(run.watch)
+app.command()(run.record)
+app.command("import")(imports.import_files)
+app.command()(read.tail)
+app.command()(read.book)
 app.command()(about.venues)
 app.command()(about.doctor)
 
 
 def main() -> None:
     """The entry of the `tickplant` command."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(call(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def call(arguments: list[str]) -> int:
     """Runs a command and gives its exit code. Errors of ours and of the user print one message, never a traceback."""
     try:
         return int(app(arguments, standalone_mode=False) or Exit.OK)

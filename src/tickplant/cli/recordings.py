@@ -30,6 +30,8 @@ class Entry(NamedTuple):
     kind: Literal["frame", "reply", "opened"]
     body: bytes
     symbol: str = ""
+    source: str = ""
+    """The file that it comes from."""
 
 
 Reader = Callable[[bytes, str], Entry | None]
@@ -62,7 +64,7 @@ def _entries(path: Path, reader: Reader) -> Iterator[Entry]:
         for number, line in enumerate(_lines(path), 1):
             text = line.rstrip(b"\r\n")
             if text and (entry := reader(text, f"{path}:{number}")):
-                yield entry
+                yield entry._replace(source=str(path))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImportFormatError(

@@ -48,6 +48,7 @@ def with_totals(summary: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     return {
         **summary,
         "instruments": instruments,
+        "lanes": {name: _lane(lane) for name, lane in summary.get("lanes", {}).items()},
         "seconds": round(seconds, 3),
         "records": records,
         "records_per_second": round(records / seconds) if seconds else 0,
@@ -70,6 +71,12 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 def _ordered(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in COLUMNS if name in row} | dict(row)
+
+
+def _lane(lane: Mapping[str, Any]) -> dict[str, Any]:
+    """A lane's account without its instruments, which stand above."""
+    connections = lane.get("session", {}).get("connections", [])
+    return {name: value for name, value in lane.items() if name != "session"} | {"connections": connections}
 
 
 def _anonymous_mb() -> int:

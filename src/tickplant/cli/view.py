@@ -17,7 +17,7 @@ from rich.text import Text
 Level = tuple[str, str, int]
 """Price and size as on the wire, and the number of orders."""
 
-PANEL_COLUMNS = 58
+PANEL_COLUMNS = 50
 """A ladder is readable from here on; a wider terminal shows several side by side."""
 PANEL_LINES_LEAST = 7
 LEVELS_MOST = 10
@@ -58,7 +58,8 @@ class View:
         """Takes `mbp-10` rows. Only the last of each instrument is looked at, whatever the batch holds."""
         for row in _last_rows(batch):
             panel = self._panel(row.instrument)
-            panel.bids, panel.asks, panel.state = row.bids, row.asks, row.state.name
+            panel.bids, panel.asks = _short_levels(row.bids), _short_levels(row.asks)
+            panel.state = row.state.name
             if 0 < row.ts_event < row.ts_recv + 3_600_000_000_000:
                 panel.latency_ns = row.ts_recv - row.ts_event
 
@@ -66,7 +67,8 @@ class View:
         """Takes `trades` records; of a large batch only the end can be seen."""
         for trade in batch[-TRADES_KEPT * max(1, len(self.panels)) :]:
             side = {"BID": "buy ", "ASK": "sell"}.get(trade.side.name, "    ")
-            moment = f"{clock_text(trade.ts_recv)}  {side}  {trade.size_text} @ {trade.price_text}"
+            size, price = short(trade.size_text or ""), short(trade.price_text or "")
+            moment = f"{clock_text(trade.ts_recv)}  {side}  {size} @ {price}"
             self._panel(trade.instrument).trades.append(moment)
 
     def take_summary(self, summary: Mapping[str, Any], now_ns: int) -> None:
@@ -91,7 +93,8 @@ class View:
             groups = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
             body = [_beside(parts, width // columns) for group in groups for parts in zip_longest(*group)]
         else:
-            body = [compact_line(panel, width) for panel in panels]
+            longest = max(map(len, self.panels), default=0)
+            body = [compact_line(panel, width, longest) for panel in panels]
         lines = [self._header(width), *body][: max(1, height - 1)]
         for line in lines:
             line.truncate(width)
@@ -99,7 +102,8 @@ class View:
 
     def plain_lines(self) -> list[str]:
         """A line an instrument, for pipes."""
-        return [compact_line(panel, 200).plain.rstrip() for panel in self.panels.values()]
+        longest = max(map(len, self.panels), default=0)
+        return [compact_line(panel, 200, longest).plain.rstrip() for panel in self.panels.values()]
 
     def _header(self, width: int) -> Text:
         live = sum(panel.state == "LIVE" for panel in self.panels.values())
@@ -159,15 +163,15 @@ def _side(level: Level | None, width: int, largest: float, bar: str, *, mirrored
     return text
 
 
-def compact_line(panel: Panel, width: int) -> Text:
+def compact_line(panel: Panel, width: int, name_width: int) -> Text:
     """One instrument in one line: name, state, best bid and ask, rate and latency."""
     bid = f"{panel.bids[0][1]} @ {panel.bids[0][0]}" if panel.bids else "-"
     ask = f"{panel.asks[0][1]} @ {panel.asks[0][0]}" if panel.asks else "-"
-    facts, name = panel.facts, f"{panel.instrument:<22}"
+    facts = panel.facts
     if width < 80:
         bid, ask = bid.rpartition(" ")[2], ask.rpartition(" ")[2]
-        facts, name = f"{panel.rate:,.0f}/s", f"{panel.instrument:<18}"
-    line = Text(f"{name} ")
+        facts = f"{panel.rate:,.0f}/s"
+    line = Text(f"{panel.instrument:<{name_width}} ")
     line.append(f"{panel.state:<8}", style=STATE_STYLES.get(panel.state, "dim"))
     line.append(f" {bid} | {ask}  {facts}")
     line.truncate(width)
@@ -192,6 +196,16 @@ def _last_rows(batch: Any) -> Iterable[Any]:
         if int(ids[index]) not in seen:
             seen.add(int(ids[index]))
             yield batch[index]
+
+
+def _short_levels(levels: Sequence[Level]) -> list[Level]:
+    return [(short(price), short(size), count) for price, size, count in levels]
+
+
+def short(number: str) -> str:
+    """A number without the zeros that a venue pads it with; two decimals stay. For the eye only."""
+    whole, point, decimals = number.partition(".")
+    return f"{whole}.{decimals.rstrip('0'):0<{min(2, len(decimals))}}" if point else number
 
 
 def latency_text(latency: Mapping[str, int | None]) -> str:

@@ -1,0 +1,124 @@
+"""What `run`, `record`, `watch` and `demo` do while a plant lives: show it, say what changes, end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from tickplant import clock
+from tickplant.cli import common
+from tickplant.cli.summary import with_totals
+from tickplant.cli.view import View, clock_text
+from tickplant.log import Log
+from tickplant.plant import Plant
+from tickplant.records import UNDEF_I64, UNDEF_U64, ConnectionState, Status, Subject
+
+FRAME_S = 0.2
+PLAIN_S = 1.0
+
+
+async def account(plant: Plant, started_ns: int) -> dict[str, Any]:
+    """The plant's summary with totals since it was started (of the monotonic clock)."""
+    return with_totals(await plant.summary(), (clock.monotonic_ns() - started_ns) / clock.SECOND_NS)
+
+
+async def until_stopped(plant: Plant, stop: asyncio.Event, seconds: float | None) -> None:
+    """Waits for the signal, the time or the plant's end. Raises what made the plant fail."""
+    told = asyncio.create_task(common.wait(stop, seconds))
+    ended = asyncio.create_task(plant.wait())
+    done, waiting = await asyncio.wait((told, ended), return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    for task in done:
+        task.result()
+
+
+@contextlib.asynccontextmanager
+async def shown(plant: Plant, instruments: Iterable[str]) -> AsyncIterator[View]:
+    """Shows the live view while the `async with` lasts: full screen on a terminal, else a line a second."""
+    view = View(instruments)
+    tasks = [
+        asyncio.create_task(_take(plant.records(schema="mbp-10"), view.take_books)),
+        asyncio.create_task(_take(plant.records(schema="trades"), view.take_trades)),
+        asyncio.create_task(_count(plant, view)),
+    ]
+    console = common.console()
+    tasks.append(asyncio.create_task(_draw(view, console) if console.is_terminal else _print_lines(view)))
+    watchers = [asyncio.create_task(_end_on_fault(plant, task)) for task in tasks]
+    try:
+        yield view
+    finally:
+        for task in (*watchers, *tasks):
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*watchers, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def say_changes(plant: Plant, since_ns: int, say: Callable[[str], None]) -> None:
+    """Says each change of state from a receive time on: connections, books, subscriptions, the disk, the clock."""
+    async for batch in plant.log.records(schema="status", start=since_ns, follow=True):
+        for record in batch:
+            if isinstance(record, Status):
+                say(change_text(record, batch.lane or "", status_text(plant.log, batch.lane, record.ref)))
+
+
+def status_text(log: Log, lane: str | None, index: int) -> str:
+    """What the peer or the system said, where a STATUS record points at it; empty where it does not."""
+    found = None if lane is None or index == UNDEF_U64 else log.blob(lane, index)
+    return (found or b"").decode(errors="replace")
+
+
+def change_text(record: Status, lane: str, text: str) -> str:
+    """One STATUS record for people: when, whose state, what it is now, why, and when it is tried again."""
+    whose = record.instrument or f"{lane} connection {record.connection}"
+    current = getattr(record.current, "name", record.current)
+    subject = record.subject.name.lower()
+    line = f"{clock_text(record.ts_recv)}  {subject:<12} {whose:<24} {current}  {record.reason.name}"
+    if text:
+        line += f": {text}"
+    waits = record.subject is Subject.CONNECTION and record.current is ConnectionState.WAITING
+    if waits and record.ts_recv < record.value < UNDEF_I64:
+        line += f"; next try at {clock_text(record.value)}"
+    return line
+
+
+async def _end_on_fault(plant: Plant, task: asyncio.Task[None]) -> None:
+    """A part of the view that fails must not leave a frozen picture: the plant is asked to end, the fault is raised."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait((task,))
+        if not task.cancelled() and task.exception() is not None:
+            await plant.stop()
+
+
+async def _take(batches: AsyncIterator[Any], take: Any) -> None:
+    async for batch in batches:
+        take(batch)
+
+
+async def _count(plant: Plant, view: View) -> None:
+    started_ns = clock.monotonic_ns()
+    while True:
+        view.take_summary(await account(plant, started_ns), clock.monotonic_ns())
+        await clock.sleep(1.0)
+
+
+async def _draw(view: View, console: Console) -> None:
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(view.render(console.width, console.height), refresh=True)
+            await clock.sleep(FRAME_S)
+
+
+async def _print_lines(view: View) -> None:
+    while True:
+        await clock.sleep(PLAIN_S)
+        for line in view.plain_lines():
+            print(f"{clock_text(clock.wall_ns())}  {line}", flush=True)

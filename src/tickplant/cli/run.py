@@ -1,0 +1,150 @@
+"""`run`, `record` and `watch`: a plant in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tickplant import clock
+from tickplant.cli.common import (
+    ConfigArgument,
+    Exit,
+    JsonOption,
+    LogOption,
+    SetOption,
+    load_settings,
+    log_flags,
+    print_json,
+    require_instruments,
+    rows_text,
+    run_until_stopped,
+)
+from tickplant.cli.live import account, say_changes, shown, until_stopped
+from tickplant.cli.summary import summary_text
+from tickplant.config import Config
+from tickplant.errors import ConfigError
+from tickplant.plant import Only, Plant
+from tickplant.venues.base import venue_code
+
+SecondsOption = Annotated[
+    float | None, typer.Option("--seconds", min=0, help="End after so long; without it, at Ctrl-C or SIGTERM.")
+]
+OnlyOption = Annotated[
+    str | None, typer.Option("--only", metavar="VENUE[:i/n]", help="Run one venue, or share i of n of it.")
+]
+
+
+def run(
+    config: ConfigArgument = None,
+    only: OnlyOption = None,
+    log: LogOption = None,
+    sets: SetOption = None,
+    seconds: SecondsOption = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print each setting and where it came from, then end.")
+    ] = False,
+    json: JsonOption = False,
+) -> Exit:
+    """Run a plant: connect, keep the books, write the log, until told to stop.
+
+    Example: tickplant run plant.toml --only kraken:1/4
+    """
+    settings = load_settings(config, log=log, sets=sets)
+    if print_config:
+        return _print_config(settings, json=json)
+    chosen = parse_only(only, settings) if only is not None else None
+    return _record(require_instruments(settings), chosen, seconds, json=json)
+
+
+def record(
+    instruments: Annotated[list[str], typer.Argument(metavar="INSTRUMENT...", help="Such as BTC/USD.KRAKEN.")],
+    config: Annotated[Path | None, typer.Option("--config", help="Settings as TOML.")] = None,
+    log: LogOption = None,
+    sets: SetOption = None,
+    seconds: SecondsOption = None,
+    json: JsonOption = False,
+) -> Exit:
+    """Record instruments into a log, and nothing else.
+
+    Example: tickplant record BTC/USD.KRAKEN BTCUSDT.BINANCE --log data
+    """
+    return _record(load_settings(config, log=log, sets=sets, instruments=instruments), None, seconds, json=json)
+
+
+def watch(
+    instruments: Annotated[list[str], typer.Argument(metavar="INSTRUMENT...", help="Such as BTC/USD.KRAKEN.")],
+    config: Annotated[Path | None, typer.Option("--config", help="Settings as TOML.")] = None,
+    log: LogOption = None,
+    sets: SetOption = None,
+    seconds: SecondsOption = None,
+    json: JsonOption = False,
+) -> Exit:
+    """Show instruments live: ladder, trades, state, rate and latency. On a pipe: a line a second for each.
+
+    Without --log nothing is kept. Example: tickplant watch BTC/USD.KRAKEN ETH/USD.KRAKEN
+    """
+    with log_flags(log) as flags:
+        settings = load_settings(config, sets=sets, instruments=instruments, flags=flags)
+        names = [f"{symbol}.{code}" for code, venue in settings.venues.items() for symbol in venue.instruments]
+
+        async def work(stop: asyncio.Event) -> Exit:
+            started_ns = clock.monotonic_ns()
+            async with Plant.open(settings) as plant:
+                async with shown(plant, names):
+                    await until_stopped(plant, stop, seconds)
+                if json:
+                    print_json(await account(plant, started_ns))
+            return Exit.OK
+
+        return run_until_stopped(work)
+
+
+def _record(settings: Config, only: Only | None, seconds: float | None, *, json: bool) -> Exit:
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    async def work(stop: asyncio.Event) -> Exit:
+        started_ns, since_ns = clock.monotonic_ns(), clock.wall_ns()
+        async with Plant.open(settings, only=only) as plant:
+            say(f"tickplant is running, log in {plant.path}; Ctrl-C ends it")
+            changes = asyncio.create_task(say_changes(plant, since_ns, say))
+            await until_stopped(plant, stop, seconds)
+            changes.cancel()
+            await asyncio.gather(changes, return_exceptions=True)
+            summary = await account(plant, started_ns)
+        if json:
+            print_json(summary)
+        else:
+            typer.echo(summary_text(summary))
+        return Exit.OK
+
+    return run_until_stopped(work)
+
+
+def _print_config(settings: Config, *, json: bool) -> Exit:
+    rows = [{"setting": name, "value": value, "from": str(origin)} for name, value, origin in settings.rows()]
+    if json:
+        for row in rows:
+            print_json(row)
+    else:
+        typer.echo(rows_text(rows))
+    return Exit.OK
+
+
+def parse_only(text: str, settings: Config) -> Only:
+    """Reads `kraken` or `kraken:1/4`; shares count from 1. Raises ConfigError."""
+    match = re.fullmatch(r"([^:]+)(?::(\d+)/(\d+))?", text)
+    index, count = (int(match[2]), int(match[3])) if match and match[2] else (1, 1)
+    if match is None or not 1 <= index <= count:
+        raise ConfigError(f'--only "{text}" names no share', expected="VENUE or VENUE:i/n with i from 1 to n")
+    code = venue_code(match[1])
+    if code not in settings.venues:
+        raise ConfigError(
+            f'--only "{text}": {code} is not configured', expected=f"one of {', '.join(settings.venues) or 'none'}"
+        )
+    return Only(code, index - 1, count)
