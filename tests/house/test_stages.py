@@ -13,8 +13,6 @@ STAGES = {
 }  # fmt: skip
 # A session owns its books, and so does a reader's view; all else is joined above the stages (plant, cli, config).
 MAY_IMPORT = {("session", "book"), ("views", "book"), ("views", "log")}
-# A loop's control side is given the description of its venue.
-PYTHON_MAY_IMPORT = {("session", "venues")}
 ABOVE = {"cli", "testing"}
 
 
@@ -35,8 +33,7 @@ def test_python_stages_do_not_import_each_other(path):
     for module in imported_modules(read(path)):
         parts = module.split(".")
         other = parts[1] if parts[0] == "tickplant" and len(parts) > 1 else ""
-        allowed = (stage, other) in PYTHON_MAY_IMPORT
-        assert allowed or other not in (STAGES | ABOVE) - {stage}, f"{path} imports {module}"
+        assert other not in (STAGES | ABOVE) - {stage}, f"{path} imports {module}"
 
 
 @pytest.mark.parametrize("path", [p for p in rust_files() if p.match("crates/core/src/**/*.rs")], ids=str)

@@ -16,7 +16,7 @@ from tickplant.cli.common import Exit, JsonOption, print_json
 from tickplant.cli.recordings import Entry, Format, read_recording, symbols_in
 from tickplant.cli.summary import summary_text, with_totals
 from tickplant.errors import ConfigError, ImportFormatError
-from tickplant.plant import lane_name, log_options
+from tickplant.plant.river import lane_name, log_options
 from tickplant.venues.base import InstrumentId, Venue
 from tickplant.venues.plan import Plan, Timing
 from tickplant.venues.settings import VenueSettings
