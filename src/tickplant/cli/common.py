@@ -61,6 +61,9 @@ def exit_code(error: TickplantError) -> Exit:
     return Exit.INTERNAL
 
 
+SMALL_LOG: dict[str, object] = {"log.segment_bytes": 8 << 20, "log.hot_bytes_max": 64 << 20}
+"""What is looked at for minutes needs no gigabyte of memory files."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 LogOption = Annotated[
     str | None, typer.Option("--log", metavar="DIR", help="Log directory (log.path).", show_default=False)
@@ -101,7 +104,7 @@ def load_settings(
 
 @contextlib.contextmanager
 def log_flags(path: str | None) -> Iterator[dict[str, object]]:
-    """Settings of a log at this path, or of one that is thrown away afterwards, its memory files included."""
+    """Settings of a log at this path, or of a small one that is thrown away afterwards, memory files included."""
     if path is not None:
         yield {"log.path": path}
         return
@@ -110,8 +113,7 @@ def log_flags(path: str | None) -> Iterator[dict[str, object]]:
         TemporaryDirectory(prefix="tickplant-") as directory,
         TemporaryDirectory(prefix="tickplant-", dir=memory if memory.is_dir() else None) as hot,
     ):
-        small = {"log.segment_bytes": 8 << 20, "log.hot_bytes_max": 64 << 20}
-        yield {"log.path": directory, "log.hot_root": hot, "log.sync": "none", **small}
+        yield {"log.path": directory, "log.hot_root": hot, "log.sync": "none", **SMALL_LOG}
 
 
 def require_instruments(settings: config.Config) -> config.Config:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tickplant import clock, config
-from tickplant.cli.common import Exit, JsonOption, LogOption, log_flags, print_json, run_until_stopped
+from tickplant.cli.common import SMALL_LOG, Exit, JsonOption, LogOption, log_flags, print_json, run_until_stopped
 from tickplant.cli.live import account, shown, until_stopped
 from tickplant.cli.simulated import Side, Simulated, simulated_venues
 from tickplant.cli.summary import summary_text
@@ -45,7 +45,7 @@ def demo(
     async def work(stop: asyncio.Event) -> Exit:
         async with simulated_venues(seed=chosen, instruments=instruments, rate=rate, venues=list(VENUES)) as venues:
             with log_flags(log) as flags:
-                settings = config.load(flags=flags | venue_flags(venues))
+                settings = config.load(flags=SMALL_LOG | flags | venue_flags(venues))
                 summary = await _run(settings, venues, stop, seconds, headless=headless or json)
         summary = {"seed": chosen, **summary}
         if json:

@@ -61,10 +61,6 @@ def call(arguments: list[str]) -> int:
         return _report(error, common.exit_code(error), arguments)
     except typer.Abort:
         return Exit.OK
-    except BrokenPipeError:
-        # The reader of our output has gone, as `head` does. Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
     except Exception as error:
         show = getattr(error, "show", None)
         if callable(show):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -53,8 +54,12 @@ def tail(
         else:
             for row in rows:
                 print(_line(row), flush=follow)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        return Exit.OK
+        pass
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does. What is still buffered must not be written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Exit.OK
 
 
@@ -78,9 +83,7 @@ def book(
     if json:
         print_json(row)
         return Exit.OK
-    typer.echo(
-        f"{name}  {row['state']}  sequence {row['sequence']}  ts_event {row['ts_event']}  ts_recv {row['ts_recv']}"
-    )
+    typer.echo(f"{name}  {row['state']}  {_line({key: row[key] for key in ('sequence', 'ts_event', 'ts_recv')})}")
     sides = [list(side)[: depth or None] for side in (found.bids, found.asks)]
     ranks = [
         {

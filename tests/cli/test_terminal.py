@@ -1,0 +1,56 @@
+"""The live view on a real terminal: it draws, follows a resize, and gives the terminal back as it was."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import termios
+import time
+
+from .conftest import ENVIRONMENT, start
+
+ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
+
+
+def resize(descriptor, rows, columns):
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def read_until(descriptor, wanted, within_s):
+    """Everything that came until the wanted bytes did."""
+    seen, end = b"", time.monotonic() + within_s
+    while wanted not in seen and time.monotonic() < end:
+        if select.select([descriptor], [], [], 0.1)[0]:
+            try:
+                seen += os.read(descriptor, 65536)
+            except OSError:
+                break
+    assert wanted in seen, seen[-2000:]
+    return seen
+
+
+def test_the_view_on_a_narrow_terminal_that_is_resized():
+    ours, theirs = pty.openpty()
+    resize(theirs, 40, 60)
+    process = start(
+        *("demo", "--seed", 7, "--instruments", 1),
+        stdin=theirs, stdout=theirs, stderr=theirs, text=False, env=ENVIRONMENT | {"TERM": "xterm-256color"},
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        read_until(ours, ENTER, 30)
+        read_until(ours, b"4 of 4 live", 20)
+        read_until(ours, "│".encode(), 20)
+        resize(ours, 30, 130)
+        os.killpg(process.pid, signal.SIGWINCH)
+        read_until(ours, b"wire to log", 10)
+        os.killpg(process.pid, signal.SIGINT)
+        rest = read_until(ours, b"all 4 books proven", 20)
+        assert LEAVE in rest
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        os.close(ours)
