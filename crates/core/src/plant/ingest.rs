@@ -28,6 +28,8 @@ const HOUSEKEEPING_EVERY: Nanos = 100 * MILLISECOND;
 /// A wall clock this far from our own reading has stepped.
 const CLOCK_STEP: i64 = 20_000_000;
 const CLOSE_WITHIN: Nanos = 3 * SECOND;
+/// A paused feed goes on once so many bytes fit into the log, enough for the messages of a few new subscriptions.
+const ROOM_TO_RESUME: usize = 1 << 16;
 const EVENTS: usize = 64;
 
 /// How a loop reaches its venue.
@@ -350,6 +352,9 @@ impl Loop {
                 return Ok(());
             }
             self.next_housekeeping = at + HOUSEKEEPING_EVERY;
+            if !self.engine.lane.has_room(ROOM_TO_RESUME) {
+                return self.settle(at);
+            }
             self.resume(at)?;
         }
         for connection in 0..self.lines.len() as Connection {
@@ -359,8 +364,9 @@ impl Loop {
             }
         }
         if self.wake_at.is_some_and(|wake_at| wake_at <= at) {
-            self.wake_at = None;
+            // Forgotten only once it is taken: a full log refuses it, and it must come again.
             self.engine.take(at, Input::Timer)?;
+            self.wake_at = None;
         }
         if self.next_housekeeping <= at {
             self.next_housekeeping = at + HOUSEKEEPING_EVERY;
@@ -380,7 +386,6 @@ impl Loop {
         }
         let disk = self.engine.lane.archive_status().state;
         if std::mem::discriminant(&disk) != std::mem::discriminant(&self.disk) {
-            self.disk = disk;
             match disk {
                 ArchiveState::Ok => self.note(at, Reason::DiskRecovered, 0, "the archive is written again")?,
                 ArchiveState::DiskFull { .. } => self.note(at, Reason::DiskFull, 0, "the archive's disk is full")?,
@@ -389,6 +394,7 @@ impl Loop {
                     self.note(at, Reason::DiskFull, i64::from(errno), &text)?;
                 }
             }
+            self.disk = disk;
         }
         Ok(())
     }

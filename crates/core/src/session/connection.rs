@@ -182,14 +182,14 @@ impl Session {
     pub(super) fn settle_link(&mut self, connection: Connection, out: &mut Out) {
         let link = &self.links[connection as usize];
         match link.state {
-            ConnectionState::Idle if !self.paused && !self.draining && self.wants_route(connection) => {
+            ConnectionState::Idle if !self.draining && self.wants_route(connection) => {
                 self.links[connection as usize].retry_at = self.now;
                 self.go(connection, ConnectionState::Waiting, Reason::Requested, UNDEF_I64, &[], out);
             }
             ConnectionState::Waiting if !link.asked => {
                 if !self.wants_route(connection) {
                     self.go(connection, ConnectionState::Idle, Reason::Unsubscribed, UNDEF_I64, &[], out);
-                } else if !self.paused && self.links[connection as usize].retry_at <= self.now {
+                } else if self.links[connection as usize].retry_at <= self.now {
                     self.links[connection as usize].asked = true;
                     out.wishes.push(Wish::Connect { connection });
                 }
@@ -214,7 +214,7 @@ impl Session {
         let link = &self.links[connection as usize];
         let timing = &self.plan.timing;
         if link.state == ConnectionState::Waiting {
-            return (!link.asked && !self.paused).then_some(link.retry_at);
+            return (!link.asked).then_some(link.retry_at);
         }
         if !link.is_open() {
             return None;
@@ -539,7 +539,7 @@ impl Session {
         let delay = self.delay(connection, retry_after);
         let retry_at = self.now.saturating_add(delay);
         self.links[connection as usize].retry_at = retry_at;
-        let value = if self.paused { UNDEF_I64 } else { i64::try_from(retry_at).unwrap_or(UNDEF_I64) };
+        let value = i64::try_from(retry_at).unwrap_or(UNDEF_I64);
         if from == ConnectionState::Waiting {
             self.unsettled = true;
             self.tell_connection(connection, reason, value, detail, out);

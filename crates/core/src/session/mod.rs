@@ -69,8 +69,6 @@ pub struct Session {
     unsettled: bool,
     started: bool,
     draining: bool,
-    /// The disk is full: no connection is made.
-    paused: bool,
     decoded: Decoded,
     changes: Vec<Change>,
     order: Vec<usize>,
@@ -159,7 +157,6 @@ impl Session {
             unsettled: false,
             started: false,
             draining: false,
-            paused: false,
             decoded: Decoded::default(),
             changes: Vec::new(),
             order: Vec::new(),
@@ -246,7 +243,7 @@ impl Session {
         }
     }
 
-    /// Tells what the driver noticed. On a full disk every connection is closed until there is room.
+    /// Tells what the driver noticed. A full disk closes nothing here: memory absorbs it, and the driver says when it is used up.
     fn on_note(&mut self, reason: u8, value: i64, detail: &str, out: &mut Out) {
         let reason = Reason::from_number(reason).unwrap_or(Reason::None);
         let subject = match reason {
@@ -256,14 +253,6 @@ impl Session {
         };
         let fact = Fact { value, text: detail.as_bytes(), ..Fact::new(subject, 0, 0, reason) };
         records::status(out, self.stamp(), &fact);
-        match reason {
-            Reason::DiskFull => {
-                self.paused = true;
-                self.close_all(Reason::DiskFull, out);
-            }
-            Reason::DiskRecovered => self.paused = false,
-            _ => {}
-        }
     }
 
     fn on_frame(&mut self, connection: Connection, payload: &[u8], out: &mut Out) {

@@ -242,17 +242,18 @@ fn a_grant_that_comes_after_the_end_is_given_back() {
 }
 
 #[test]
-fn a_full_disk_closes_the_connections_until_there_is_room() {
+fn a_full_disk_is_told_and_memory_absorbs_it() {
     let (plan, venue) = kraken_like(&["AAA"]);
     let mut rig = Rig::new(plan, venue, 1);
     rig.run(SECOND);
-    rig.command(Command::Note { reason: Reason::DiskFull as u8, value: 0, detail: "no room".into() });
-    rig.run(300 * SECOND);
-    assert_eq!((rig.state(), rig.connects.len()), (C::Waiting, 1));
-    assert_eq!(rig.summary(1).reason, Reason::DiskFull);
-    rig.command(Command::Note { reason: Reason::DiskRecovered as u8, value: 0, detail: String::new() });
-    rig.run(5 * SECOND);
-    assert_eq!((rig.state(), rig.summary(1).state), (C::Live, BookState::Live));
+    for reason in [Reason::DiskFull, Reason::DiskRecovered] {
+        rig.command(Command::Note { reason: reason as u8, value: 0, detail: "no room".into() });
+        rig.run(30 * SECOND);
+        let told = *rig.records::<Status>().last().unwrap();
+        assert_eq!((told.subject, told.reason), (Subject::Disk as u8, reason as u8));
+        assert_eq!((rig.state(), rig.summary(1).state), (C::Live, BookState::Live));
+        assert_eq!((rig.closes.len(), rig.connects.len()), (0, 1));
+    }
     rig.command(Command::Note { reason: Reason::ClockStep as u8, value: -5, detail: String::new() });
     let last = *rig.records::<Status>().last().unwrap();
     assert_eq!((last.subject, last.value), (Subject::Clock as u8, -5));
