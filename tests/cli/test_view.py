@@ -79,6 +79,14 @@ def test_the_longest_bar_belongs_to_the_largest_size():
     assert all(len(line) <= 43 for line in lines)
 
 
+def test_what_is_wrong_stands_at_the_foot_and_leaves_room(view):
+    view.notices["kraken 0"] = "kraken connection 0 WAITING  CONNECT_FAILED: refused; next try at 09:30:00.000"
+    for height in (5, 24):
+        lines = view.render(60, height).plain.split("\n")
+        assert len(lines) <= height
+        assert lines[-2:] == ["kraken connection 0 WAITING  CONNECT_FAILED: refused; next", "try at 09:30:00.000"]
+
+
 def test_an_empty_view_and_an_unknown_book():
     assert "0 of 0 live" in View([]).render(80, 24).plain
     assert " - | - " in compact_line(View(["X"]).panels["X"], 80, 10).plain

@@ -62,11 +62,11 @@ async def _run(
     settings: config.Config, venues: Simulated, stop: asyncio.Event, seconds: float | None, *, headless: bool
 ) -> dict[str, Any]:
     names = [f"{symbol}.{code}" for code, symbols in venues.symbols.items() for symbol in symbols]
-    started_ns = clock.monotonic_ns()
+    started_ns, since_ns = clock.monotonic_ns(), clock.wall_ns()
     async with Plant.open(settings) as plant:
         async with contextlib.AsyncExitStack() as stack:
             if not headless:
-                await stack.enter_async_context(shown(plant, names))
+                await stack.enter_async_context(shown(plant, names, since_ns))
             await until_stopped(plant, stop, seconds)
         summary = await account(plant, started_ns)
         truth = await venues.freeze()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
@@ -16,7 +17,15 @@ from tickplant.cli.summary import with_totals
 from tickplant.cli.view import View, clock_text
 from tickplant.log import Log
 from tickplant.plant import Plant
-from tickplant.records import UNDEF_I64, UNDEF_U64, ConnectionState, Status, Subject
+from tickplant.records import (
+    UNDEF_I64,
+    UNDEF_U64,
+    ConnectionState,
+    Reason,
+    Status,
+    Subject,
+    SubscriptionState,
+)
 
 FRAME_S = 0.2
 PLAIN_S = 1.0
@@ -39,12 +48,16 @@ async def until_stopped(plant: Plant, stop: asyncio.Event, seconds: float | None
 
 
 @contextlib.asynccontextmanager
-async def shown(plant: Plant, instruments: Iterable[str]) -> AsyncIterator[View]:
-    """Shows the live view while the `async with` lasts: full screen on a terminal, else a line a second."""
+async def shown(plant: Plant, instruments: Iterable[str], since_ns: int) -> AsyncIterator[View]:
+    """Shows the live view while the `async with` lasts: full screen on a terminal, else a line a second.
+
+    Changes of state are looked at from the receive time `since_ns` on, which is when the plant was started.
+    """
     view = View(instruments)
     tasks = [
         asyncio.create_task(_take(plant.records(schema="mbp-10"), view.take_books)),
         asyncio.create_task(_take(plant.records(schema="trades"), view.take_trades)),
+        asyncio.create_task(_note(plant, since_ns, view)),
         asyncio.create_task(_count(plant, view)),
     ]
     console = common.console()
@@ -64,10 +77,36 @@ async def shown(plant: Plant, instruments: Iterable[str]) -> AsyncIterator[View]
 
 async def say_changes(plant: Plant, since_ns: int, say: Callable[[str], None]) -> None:
     """Says each change of state from a receive time on: connections, books, subscriptions, the disk, the clock."""
+    async for record, lane, text in _changes(plant, since_ns):
+        say(change_text(record, lane, text))
+
+
+async def _note(plant: Plant, since_ns: int, view: View) -> None:
+    """Keeps what is wrong with connections and subscriptions at the foot of the view until it is well again."""
+    async for record, lane, text in _changes(plant, since_ns):
+        whose = f"{lane} {record.connection} {record.instrument_id} {record.detail} {record.subject}"
+        if is_trouble(record):
+            view.notices[whose] = change_text(record, lane, text)
+        elif record.current in (ConnectionState.LIVE, SubscriptionState.ACTIVE, SubscriptionState.UNSUBSCRIBED):
+            view.notices.pop(whose, None)
+
+
+def is_trouble(record: Status) -> bool:
+    """Whether a change of state is one that a user should see: a connection that waits or is silent, a refusal."""
+    match record.subject:
+        case Subject.CONNECTION:
+            waits = record.current in (ConnectionState.WAITING, ConnectionState.STALE)
+            return waits and record.reason is not Reason.REQUESTED
+        case Subject.SUBSCRIPTION:
+            return record.current is SubscriptionState.REFUSED
+    return False
+
+
+async def _changes(plant: Plant, since_ns: int) -> AsyncIterator[tuple[Status, str, str]]:
     async for batch in plant.log.records(schema="status", start=since_ns, follow=True):
         for record in batch:
             if isinstance(record, Status):
-                say(change_text(record, batch.lane or "", status_text(plant.log, batch.lane, record.ref)))
+                yield record, batch.lane or "", status_text(plant.log, batch.lane, record.ref)
 
 
 def status_text(log: Log, lane: str | None, index: int) -> str:
@@ -82,12 +121,10 @@ def change_text(record: Status, lane: str, text: str) -> str:
     current = getattr(record.current, "name", record.current)
     subject = record.subject.name.lower()
     line = f"{clock_text(record.ts_recv)}  {subject:<12} {whose:<24} {current}  {record.reason.name}"
-    if text:
-        line += f": {text}"
     waits = record.subject is Subject.CONNECTION and record.current is ConnectionState.WAITING
     if waits and record.ts_recv < record.value < UNDEF_I64:
-        line += f"; next try at {clock_text(record.value)}"
-    return line
+        line += f", next try at {clock_text(record.value)}"
+    return f"{line}: {text}" if text else line
 
 
 async def _end_on_fault(plant: Plant, task: asyncio.Task[None]) -> None:
@@ -118,7 +155,11 @@ async def _draw(view: View, console: Console) -> None:
 
 
 async def _print_lines(view: View) -> None:
+    said: set[str] = set()
     while True:
         await clock.sleep(PLAIN_S)
+        for notice in set(view.notices.values()) - said:
+            print(notice, file=sys.stderr, flush=True)
+        said = set(view.notices.values())
         for line in view.plain_lines():
             print(f"{clock_text(clock.wall_ns())}  {line}", flush=True)

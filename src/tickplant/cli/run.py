@@ -93,9 +93,9 @@ def watch(
         names = [f"{symbol}.{code}" for code, venue in settings.venues.items() for symbol in venue.instruments]
 
         async def work(stop: asyncio.Event) -> Exit:
-            started_ns = clock.monotonic_ns()
+            started_ns, since_ns = clock.monotonic_ns(), clock.wall_ns()
             async with Plant.open(settings) as plant:
-                async with shown(plant, names):
+                async with shown(plant, names, since_ns):
                     await until_stopped(plant, stop, seconds)
                 if json:
                     print_json(await account(plant, started_ns))

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from textwrap import wrap
 from typing import Any
 
 from rich.text import Text
@@ -52,6 +53,8 @@ class View:
     def __init__(self, instruments: Iterable[str]) -> None:
         self.panels = {name: Panel(name) for name in instruments}
         self.latency = ""
+        self.notices: dict[str, str] = {}
+        """What is wrong now, by whom it concerns; shown at the foot."""
         self._taken_at: int | None = None
 
     def take_books(self, batch: Any) -> None:
@@ -95,7 +98,9 @@ class View:
         else:
             longest = max(map(len, self.panels), default=0)
             body = [compact_line(panel, width, longest) for panel in panels]
-        lines = [self._header(width), *body][: max(1, height - 1)]
+        notices = [line for notice in self.notices.values() for line in wrap(notice, width)]
+        foot = [Text(line, style="yellow") for line in notices[: max(0, height - 3)]]
+        lines = [self._header(width), *body[: max(0, height - 2 - len(foot))], *foot][: max(1, height - 1)]
         for line in lines:
             line.truncate(width)
         return Text("\n", no_wrap=True, end="").join(lines)
