@@ -235,7 +235,9 @@ impl Loop {
             let end = loop {
                 match socket.next_message() {
                     Ok(Some(Message::Text(payload) | Message::Binary(payload))) => frames.push(payload.to_vec()),
-                    Ok(Some(_)) => {}
+                    Ok(Some(Message::Pong(payload))) => self.engine.take(at, Input::Pong { connection, payload })?,
+                    Ok(Some(Message::Ping(_))) => self.engine.take(at, Input::PeerPing { connection })?,
+                    Ok(Some(Message::Close { .. })) => {}
                     Ok(None) => break None,
                     Err(end) => break Some(end),
                 }
