@@ -61,7 +61,12 @@ impl Lane {
         };
         self.done = match &self.pending {
             Some(batch) => batch.first_index() >= self.end_index || batch.head().ts_recv >= self.end_time,
-            None => self.reader.next_index() >= self.end_index || self.watermark >= self.end_time,
+            // A lane that nobody writes now has the end of time as its watermark, and may still be written again: where no
+            // end was asked for that is none.
+            None => {
+                self.reader.next_index() >= self.end_index
+                    || (self.end_time != Nanos::MAX && self.watermark >= self.end_time)
+            }
         };
         if self.done {
             self.pending = None;
