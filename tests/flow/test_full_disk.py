@@ -9,11 +9,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tickplant import Plant, _native
 from tickplant.records import ConnectionState, Reason, Status, Stream, Subject
+from tickplant.sim import SimServer
 
 from .conftest import all_live, exact, rows, settings_for, simulated, until
 
@@ -66,6 +68,69 @@ def disk_records(plant: Plant) -> list[Status]:
     ]
 
 
+async def lane(plant: Plant, hot: Path) -> dict[str, Any]:
+    """The lane's account; memory is within its bound whenever it is asked for."""
+    found: dict[str, Any] = (await plant.summary())["lanes"]["kraken"]
+    assert hot_bytes(hot) <= HOT_BYTES_MAX
+    return found
+
+
+async def check_filling(plant: Plant, hot: Path) -> None:
+    """The disk is full: told, and memory takes what the disk does not, with nothing closed yet."""
+
+    async def is_full() -> bool:
+        return (await lane(plant, hot))["archive_state"] == "disk_full"
+
+    await until(is_full)
+    await until(lambda: disk_records(plant))
+    assert [record.reason for record in disk_records(plant)] == [Reason.DISK_FULL]
+    assert not (await lane(plant, hot))["paused"]
+    assert (await all_live(plant, 2)) is not None
+
+
+async def check_pause(plant: Plant, hot: Path, server: SimServer) -> None:
+    """Memory is used up too: the feed is closed with the reason, and stays so without taking more."""
+
+    async def is_paused() -> bool:
+        return (await lane(plant, hot))["paused"]
+
+    await until(is_paused)
+    await until(lambda: server.connections("kraken") == 0)
+    closed = [record for record in disk_records(plant) if record.subject is Subject.CONNECTION]
+    assert [(record.reason, record.current) for record in closed] == [(Reason.DISK_FULL, ConnectionState.WAITING)]
+    assert {row["state"] for row in rows(await plant.summary()).values()} == {"CLOSED"}
+    # For longer than a try of connecting would take.
+    committed, until_s = plant.log.position(), asyncio.get_running_loop().time() + 0.5
+    while asyncio.get_running_loop().time() < until_s:
+        assert (await lane(plant, hot))["paused"]
+        await asyncio.sleep(0.05)
+    assert plant.log.position() == committed
+    assert server.connections("kraken") == 0
+
+
+async def check_healed(plant: Plant, hot: Path, server: SimServer) -> None:
+    """There is space again: live again, told, the books right, and what is missing said to be."""
+    await until(lambda: all_live(plant, 2, messages=1))
+    assert (await lane(plant, hot))["archive_state"] == "ok"
+    await until(lambda: disk_records(plant)[-1].reason is Reason.DISK_RECOVERED)
+    server.running(False)
+    venue = server.venue("kraken")
+
+    def equal() -> bool:
+        for symbol in venue.symbols:
+            book, (bids, asks) = plant.log.book(f"{symbol}.KRAKEN"), venue.book(symbol, venue.published(symbol))
+            if (exact(book.bids), exact(book.asks)) != (exact(bids[:10]), exact(asks[:10])):
+                return False
+        return True
+
+    await until(equal)
+    for name, row in rows(await plant.summary()).items():
+        assert (row["state"], row["checksums_failed"]) == ("LIVE", 0), name
+    holes = [record for batch in plant.log.records(schema="gap") for record in batch]
+    assert holes
+    assert {(hole.stream, hole.cause) for hole in holes} == {(Stream.TRADES, Reason.TRADE_ID_GAP)}
+
+
 async def test_a_full_disk_pauses_the_feed_and_heals(small_disk: Path, tmp_path: Path) -> None:
     log, hot = small_disk / "log", tmp_path / "hot"
     async with simulated(["kraken"], rate=2000) as server:
@@ -80,67 +145,14 @@ async def test_a_full_disk_pauses_the_feed_and_heals(small_disk: Path, tmp_path:
             venue__kraken__backoff_most_s=0.1,
         )
         async with Plant(settings) as plant:
-
-            async def lane() -> dict:
-                found = (await plant.summary())["lanes"]["kraken"]
-                assert hot_bytes(hot) <= HOT_BYTES_MAX
-                return found
-
             await until(lambda: all_live(plant, 2, messages=1))
             ballast = fill(small_disk, 1 << 17)
-
-            async def is_full() -> bool:
-                return (await lane())["archive_state"] == "disk_full"
-
-            await until(is_full)
-            await until(lambda: disk_records(plant))
-            assert [record.reason for record in disk_records(plant)] == [Reason.DISK_FULL]
-            # Memory takes what the disk does not: nothing is closed yet.
-            assert not (await lane())["paused"]
-            assert (await all_live(plant, 2)) is not None
-
-            async def is_paused() -> bool:
-                return (await lane())["paused"]
-
-            await until(is_paused)
-            await until(lambda: server.connections("kraken") == 0)
-            closed = [record for record in disk_records(plant) if record.subject is Subject.CONNECTION]
-            assert [(record.reason, record.current) for record in closed] == [
-                (Reason.DISK_FULL, ConnectionState.WAITING)
-            ]
-            assert {row["state"] for row in rows(await plant.summary()).values()} == {"CLOSED"}
-            # It stays so for longer than a try of connecting would take, and takes no more memory.
-            committed, until_s = plant.log.position(), asyncio.get_running_loop().time() + 0.5
-            while asyncio.get_running_loop().time() < until_s:
-                assert (await lane())["paused"]
-                await asyncio.sleep(0.05)
-            assert plant.log.position() == committed
-            assert server.connections("kraken") == 0
-
+            await check_filling(plant, hot)
+            await check_pause(plant, hot, server)
             ballast.unlink()
-            await until(lambda: all_live(plant, 2, messages=1))
-            assert (await lane())["archive_state"] == "ok"
-            await until(lambda: disk_records(plant)[-1].reason is Reason.DISK_RECOVERED)
-            server.running(False)
-            venue = server.venue("kraken")
-
-            def equal() -> bool:
-                for symbol in venue.symbols:
-                    book, (bids, asks) = plant.log.book(f"{symbol}.KRAKEN"), venue.book(symbol, venue.published(symbol))
-                    if (exact(book.bids), exact(book.asks)) != (exact(bids[:10]), exact(asks[:10])):
-                        return False
-                return True
-
-            await until(equal)
-            for name, row in rows(await plant.summary()).items():
-                assert (row["state"], row["checksums_failed"]) == ("LIVE", 0), name
-            # What the venue traded in the meantime is missing, and said to be.
-            holes = [record for batch in plant.log.records(schema="gap") for record in batch]
-            assert holes
-            assert {(hole.stream, hole.cause) for hole in holes} == {(Stream.TRADES, Reason.TRADE_ID_GAP)}
+            await check_healed(plant, hot, server)
     found = json.loads(_native.rebuild(str(log), "kraken"))
     assert found["first_difference"] is None
-    assert found["runs"] == 1
+    assert (found["runs"], found["same"] > 1000) == (1, True)
     # All of it is on the disk and the memory is given back.
     assert hot_bytes(hot) == 0
-    assert found["same"] > 1000
