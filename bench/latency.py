@@ -89,7 +89,7 @@ def measure_ours(scratch: Path, rate: int, seconds: int, trades: int) -> tuple[l
         plant.terminate()
         plant.wait(timeout=20)
         output, _ = reader.communicate(timeout=30)
-        return [int(number) for number in output.split()[1:]], cpu
+        return [int(number) for number in output.split()], cpu
 
 
 def main() -> int:

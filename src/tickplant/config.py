@@ -42,7 +42,7 @@ class LogSettings(Struct, frozen=True, kw_only=True):
     sync: Literal["none", "interval", "always"] = "interval"
     """What a power cut may lose: all that the system had not written, the interval, or nothing."""
     sync_interval_ms: Milliseconds = 100
-    segment_bytes: Bytes = 64 * 1024 * 1024
+    segment_bytes: Bytes = 16 * 1024 * 1024
     hot_bytes_max: Bytes = 512 * 1024 * 1024
     """Memory that one lane may take for what the disk does not have yet and for late readers."""
     hot_root: Text | None = None

@@ -18,7 +18,9 @@ fn main() {
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
     };
-    println!("ready");
+    while !reader.has_writer() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let mut took: Vec<u64> = Vec::with_capacity(1 << 22);
     loop {
         while let Some(batch) = reader.next().expect("a whole log") {
