@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: setup test check demo bench proof lock clean
+.PHONY: setup test check demo peers proof bench lock clean
 
 setup: $(VENV)/.native  ## virtual environment and native module
 
@@ -26,15 +26,35 @@ test: check  ## every test but the long ones
 check: setup  ## types, style and the house itself
 	cargo fmt --check
 	cargo clippy -q --workspace --all-targets -- -D warnings
-	$(BIN)/ruff check src tests examples
-	$(BIN)/ruff format -q --check src tests examples
+	$(BIN)/ruff check src tests examples bench
+	$(BIN)/ruff format -q --check src tests examples bench
 	$(BIN)/mypy
+	$(BIN)/pytest tests/house
 
 demo: setup  ## simulated venues, the plant and the live view
 	$(BIN)/tickplant demo
+
+peers: setup $(VENV)-peers/.packages  ## foreign clients, in an environment of their own
+
+$(VENV)-peers/.packages: requirements-peers.txt
+	test -x $(VENV)-peers/bin/python || $(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/pip install -q -r requirements-peers.txt
+	@touch $@
+
+proof: peers  ## the long tests: hundreds of kills, thousands of cuts, foreign clients
+	TICKPLANT_PROOF=1 cargo test -q --release -p tickplant-core --test log
+	$(BIN)/pytest -m proof --timeout 1800
+	$(BIN)/python bench/soak.py --minutes 10
+
+bench: setup  ## what it costs and how fast it is; each prints JSON and takes --out
+	cargo run -q --release -p tickplant-core --example kraken_bench
+	cargo run -q --release -p tickplant-core --example log_bench
+	$(BIN)/python bench/delivery.py
+	$(BIN)/python bench/latency.py
+	$(BIN)/python bench/throughput.py
 
 lock:  ## renews the hashed requirements from pyproject.toml
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --group dev --extra data pyproject.toml -o requirements-dev.txt
 
 clean:
-	rm -rf target $(VENV) build src/tickplant/_native*.so
+	rm -rf target $(VENV) $(VENV)-peers build src/tickplant/_native*.so
