@@ -99,6 +99,10 @@ async def check_pause(plant: Plant, hot: Path, server: SimServer) -> None:
     closed = [record for record in disk_records(plant) if record.subject is Subject.CONNECTION]
     assert [(record.reason, record.current) for record in closed] == [(Reason.DISK_FULL, ConnectionState.WAITING)]
     assert {row["state"] for row in rows(await plant.summary()).values()} == {"CLOSED"}
+    # Commands are kept, in their order.
+    for _ in range(5):
+        plant.subscribe("BTC/USD.KRAKEN", "ETH/USD.KRAKEN")
+        plant.unsubscribe("BTC/USD.KRAKEN")
     # For longer than a try of connecting would take.
     committed, until_s = plant.log.position(), asyncio.get_running_loop().time() + 0.5
     while asyncio.get_running_loop().time() < until_s:
@@ -126,6 +130,7 @@ async def check_healed(plant: Plant, hot: Path, server: SimServer) -> None:
     await until(equal)
     for name, row in rows(await plant.summary()).items():
         assert (row["state"], row["checksums_failed"]) == ("LIVE", 0), name
+        assert row["holders"] == (1 if name == "BTC/USD.KRAKEN" else 6)
     holes = [record for batch in plant.log.records(schema="gap") for record in batch]
     assert holes
     assert {(hole.stream, hole.cause) for hole in holes} == {(Stream.TRADES, Reason.TRADE_ID_GAP)}

@@ -285,7 +285,13 @@ impl Loop {
                     let _ = reply.send(self.report());
                 }
                 order if self.paused => self.deferred.push(order),
-                order => self.on_order(order)?,
+                order => {
+                    if let Err(error) = self.on_order(order) {
+                        // What waits behind it is taken in the next turn.
+                        self.orders.bell().ring();
+                        return Err(error);
+                    }
+                }
             }
         }
         Ok(())
@@ -305,7 +311,7 @@ impl Loop {
             Order::Stop | Order::Report(_) => Ok(()),
         };
         if matches!(done, Err(LogError::Full { .. })) {
-            self.deferred.push(order);
+            self.deferred.insert(0, order);
         }
         done?;
         self.settle(at)
@@ -431,7 +437,9 @@ impl Loop {
     fn resume(&mut self, at: Nanos) -> Result<(), LogError> {
         self.say_unsaid(at)?;
         self.paused = false;
-        for order in std::mem::take(&mut self.deferred) {
+        // One that is refused goes back to the front, so that none is lost and all keep their order.
+        while !self.deferred.is_empty() {
+            let order = self.deferred.remove(0);
             self.on_order(order)?;
         }
         for connection in 0..self.lines.len() {
