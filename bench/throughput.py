@@ -1,6 +1,6 @@
 """One plant against the load server: pre-rendered Kraken frames over many connections, a loop and a lane for each.
 
-    .venv/bin/python bench/throughput.py [--rate 100000] [--seconds 60] [--connections 12] [--instruments 48] [--out FILE]
+    .venv/bin/python bench/throughput.py [--rate 100000] [--seconds 60] [--loops 12] [--instruments 60] [--out FILE]
 
 `lag_ms` is, every half second, the receive time of the newest record less the moment that its message was due; the last
 one is taken once the load has ended. Exit 1 where a proof failed, a message is missing or the lag stays.
@@ -48,11 +48,15 @@ def newest_lag_ms(plant: Plant) -> float | None:
     return max(lags) if lags else None
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, Any]:
+def start_load(arguments: argparse.Namespace) -> subprocess.Popen[str]:
     load = [sys.executable, ROOT / "bench" / "blaster.py", "--rate", str(arguments.rate)]
     load += ["--seconds", str(arguments.seconds), "--connections", str(arguments.connections)]
     load += ["--instruments", str(arguments.instruments)]
-    blaster = subprocess.Popen(load, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(load, stdout=subprocess.PIPE, text=True)
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    blaster = start_load(arguments)
     assert blaster.stdout is not None
     facts = json.loads(await asyncio.to_thread(blaster.stdout.readline))
     with tempfile.TemporaryDirectory() as log:
