@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import aiohttp
 import typer
 
 from tickplant import __version__
+from tickplant._native import http_get
 from tickplant.cli.common import (
     Exit,
     JsonOption,
@@ -23,10 +23,9 @@ from tickplant.cli.common import (
     load_settings,
     print_json,
     rows_text,
-    run_until_stopped,
 )
-from tickplant.errors import ConnectFailed, TickplantError, VenueError
-from tickplant.venues.base import Definition, Venue
+from tickplant.errors import ConnectFailed, TickplantError, VenueError, WireError
+from tickplant.venues.base import Venue
 from tickplant.venues.settings import VenueSettings
 from tickplant.venues.table import VENUES, find_venue
 
@@ -76,29 +75,18 @@ _CHAINS = {"none": "none given", "range": "sequence", "previous": "sequence"}
 
 
 def _instruments(venue: Venue, settings: VenueSettings) -> Iterator[dict[str, Any]]:
-    found: list[Definition] = []
-
-    async def fetch(_stop: object) -> Exit:
-        request = venue.instruments_request(settings)
-        timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as client,
-                client.get(request.url, proxy=settings.proxy) as reply,
-            ):
-                body = await reply.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise ConnectFailed(
-                f"{venue.title} cannot be reached: {error or 'no answer'}",
-                where=request.url,
-                hint=f"check the network, or set venue.{venue.code.lower()}.rest_url or .proxy",
-            ) from None
-        if reply.status != 200:
-            raise VenueError(f"{venue.title} answered with {reply.status}", where=request.url, venue=venue.code)
-        found.extend(venue.parse_instruments(body))
-        return Exit.OK
-
-    run_until_stopped(fetch)
+    request = venue.instruments_request(settings)
+    try:
+        status, _, body = http_get(request.url, ca=settings.ca, proxy=settings.proxy, timeout_s=HTTP_TIMEOUT_S)
+    except WireError as error:
+        raise ConnectFailed(
+            f"{venue.title} cannot be reached: {error.what}",
+            where=request.url,
+            hint=f"check the network, or set venue.{venue.code.lower()}.rest_url or .proxy",
+        ) from None
+    if status != 200:
+        raise VenueError(f"{venue.title} answered with {status}", where=request.url, venue=venue.code)
+    found = venue.parse_instruments(body)
     for definition in sorted(found, key=lambda definition: definition.symbol):
         yield {
             "instrument": f"{definition.symbol}.{venue.code}",
