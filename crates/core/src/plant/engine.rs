@@ -29,27 +29,33 @@ impl Engine {
 
     /// Commits the turn and moves its wishes into `wishes`.
     pub fn commit(&mut self, at: Nanos, wishes: &mut Vec<Wish>) -> Result<(), LogError> {
-        append_all(&mut self.lane, &self.out, at)?;
+        append_all(&mut self.lane, &mut self.out, at)?;
         self.lane.commit(at);
         wishes.append(&mut self.out.wishes);
-        self.out.clear();
         Ok(())
     }
 }
 
-/// Appends the records of a turn as batches of one kind, in their order.
-pub(super) fn append_all(lane: &mut LaneWriter, out: &Out, at: Nanos) -> Result<(), LogError> {
-    let mut from = 0;
+/// Moves the records of a turn into the lane as batches of one kind, in their order. Where the lane takes no more, what it
+/// did not take stays in `out`, so that going on later repeats nothing.
+pub(super) fn append_all(lane: &mut LaneWriter, out: &mut Out, at: Nanos) -> Result<(), LogError> {
+    let (mut runs, mut lines, mut result) = (0, 0, Ok(()));
     for run in &out.runs {
-        let lines = &out.lines[from..from + run.count as usize];
-        from += run.count as usize;
+        let taken = &out.lines[lines..lines + run.count as usize];
         let ts_event_max = match run.kind < Kind::Blob as u16 {
-            true => lines.iter().map(ts_event).fold(0, Nanos::max),
+            true => taken.iter().map(ts_event).fold(0, Nanos::max),
             false => 0,
         };
-        lane.append(run.kind, run.layout, lines, at, ts_event_max)?;
+        result = lane.append(run.kind, run.layout, taken, at, ts_event_max);
+        if result.is_err() {
+            break;
+        }
+        runs += 1;
+        lines += taken.len();
     }
-    Ok(())
+    out.runs.drain(..runs);
+    out.lines.drain(..lines);
+    result
 }
 
 /// The event time of a record, 0 where the venue gave none (every 64-byte layout opens with it).

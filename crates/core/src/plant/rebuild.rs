@@ -140,8 +140,8 @@ pub fn derive_pending(log: &LogDir, lane: &mut LaneWriter, name: &str, decoders:
         if at < before {
             continue;
         }
-        append_all(lane, &replay.out, stamp).map_err(|error| error.to_string())?;
         derived += replay.out.lines.len() as u64;
+        append_all(lane, &mut replay.out, stamp).map_err(|error| error.to_string())?;
     }
     lane.commit(lane.ts_recv());
     lane.derive_from(None);
