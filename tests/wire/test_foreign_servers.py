@@ -80,7 +80,7 @@ def test_a_message_over_the_limit_is_refused(endpoint):
         client.recv()
     assert (caught.value.reason, caught.value.hint) == (
         "ProtocolError",
-        "raise the message limit if the venue sends such messages",
+        "set message_bytes_max higher if the venue sends such messages",
     )
 
 

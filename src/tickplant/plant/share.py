@@ -42,7 +42,7 @@ class Share:
         self._on_stopped = on_stopped
         self._tasks: set[asyncio.Task[None]] = set()
         plan = json.dumps(venue.plan(instruments, settings)).encode()
-        options = {"ca": settings.ca, "proxy": settings.proxy}
+        options = {"ca": settings.ca, "proxy": settings.proxy, "message_bytes_max": settings.message_bytes_max}
         decoder = venue if venue.decoder == "python" else None
         self._loop = _native.Loop(log, lane, plan, json.dumps(options).encode(), seed=seed, decoder=decoder)
 

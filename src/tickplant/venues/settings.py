@@ -14,6 +14,7 @@ WebSocketUrl = Annotated[str, Meta(pattern=r"^wss?://[^/]+", description="an add
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^/]+", description="an address such as https://host:443")]
 Count = Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")]
 Depth = Annotated[int, Meta(ge=0, le=100_000, description="a number of levels, 0 for all that the venue gives")]
+MessageBytes = Annotated[int, Meta(ge=1024, le=1 << 30, description="a number of bytes from 1024 to 1 GiB")]
 Seconds = Annotated[float, Meta(gt=0, le=86_400, description="seconds, more than 0 and at most 86400")]
 ClassName = Annotated[
     str,
@@ -41,6 +42,8 @@ class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Takes the place of the venue's REST address, likewise."""
     ca: Text | None = None
     """A PEM file of certificates to trust beside the system's."""
+    message_bytes_max: MessageBytes = 16 * 1024 * 1024
+    """Largest message taken from the venue; a larger one ends the connection."""
     proxy: HttpUrl | None = None
     """An HTTP proxy for the connections (CONNECT)."""
     api_key: Text | None = None

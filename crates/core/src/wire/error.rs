@@ -117,7 +117,9 @@ impl WireError {
             Cause::Timeout { .. } => "check the port, and ws:// against wss://",
             Cause::Tls { hint, .. } => hint,
             Cause::Handshake(error) => error.hint(),
-            Cause::Frame(FrameError::TooLarge { .. }) => "raise the message limit if the venue sends such messages",
+            Cause::Frame(FrameError::TooLarge { .. }) => {
+                "set message_bytes_max higher if the venue sends such messages"
+            }
             Cause::Lost { phase: Phase::Tls, .. } => "check the port, and ws:// against wss://",
             Cause::Backlog { .. } => "the peer or the network stands still: send less or reconnect",
             _ => "",
