@@ -3,7 +3,7 @@
 use super::latency::Histogram;
 use crate::clock::Nanos;
 use crate::log::{ArchiveState, ArchiveStatus};
-use crate::session::{ConnectionSummary, InstrumentSummary, Session};
+use crate::session::{self, ConnectionSummary, InstrumentSummary, Session};
 use serde::Serialize;
 
 /// One instrument's line.
@@ -12,15 +12,8 @@ pub struct InstrumentReport {
     pub symbol: String,
     pub instrument_id: u32,
     pub holders: u32,
-    pub messages: u64,
-    pub records: u64,
-    pub trades: u64,
-    pub checksums_passed: u64,
-    pub checksums_failed: u64,
-    pub checksums_absent: u64,
-    pub gaps: u64,
-    pub resyncs: u64,
-    pub duplicates: u64,
+    #[serde(flatten)]
+    pub counters: session::Counters,
     pub state: String,
     pub reason: String,
 }
@@ -42,24 +35,13 @@ pub struct SessionReport {
 
 impl SessionReport {
     pub fn of(session: &Session) -> Self {
-        let instrument = |line: InstrumentSummary| {
-            let counters = line.counters;
-            InstrumentReport {
-                symbol: line.symbol,
-                instrument_id: line.instrument_id,
-                holders: line.holders,
-                messages: counters.messages,
-                records: counters.records,
-                trades: counters.trades,
-                checksums_passed: counters.checksums_passed,
-                checksums_failed: counters.checksums_failed,
-                checksums_absent: counters.checksums_absent,
-                gaps: counters.gaps,
-                resyncs: counters.resyncs,
-                duplicates: counters.duplicates,
-                state: word(&line.state),
-                reason: word(&line.reason),
-            }
+        let instrument = |line: InstrumentSummary| InstrumentReport {
+            symbol: line.symbol,
+            instrument_id: line.instrument_id,
+            holders: line.holders,
+            counters: line.counters,
+            state: word(&line.state),
+            reason: word(&line.reason),
         };
         let connection = |line: ConnectionSummary| ConnectionReport {
             state: word(&line.state),

@@ -94,7 +94,7 @@ struct Instrument {
 }
 
 /// What is counted of an instrument.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counters {
     /// Venue messages about it that were taken.
     pub messages: u64,
