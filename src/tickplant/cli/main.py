@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -50,6 +51,8 @@ app.command()(about.doctor)
 
 def main() -> None:
     """The entry of the `tickplant` command."""
+    # SIGTERM is Ctrl-C; commands with an event loop put their own handler in its place.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(call(sys.argv[1:]))
 
 
