@@ -52,6 +52,7 @@ bench: setup  ## what it costs and how fast it is; each prints JSON and takes --
 	$(BIN)/python bench/delivery.py
 	$(BIN)/python bench/latency.py
 	$(BIN)/python bench/throughput.py
+	$(BIN)/python bench/readers.py
 
 lock:  ## renews the hashed requirements from pyproject.toml
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --group dev --extra data pyproject.toml -o requirements-dev.txt
