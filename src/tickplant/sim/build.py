@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tickplant.sim.market import Market
 from tickplant.sim.presets import instruments
@@ -50,10 +51,12 @@ def build_venue(
 
 
 def build_venues(
-    names: Sequence[str], *, seed: int, start_ns: int, instrument_count: int = 4, rate: int = 200
+    names: Sequence[str], *, seed: int, start_ns: int, instrument_count: int = 4, rate: int = 200, **options: Any
 ) -> list[Venue]:
-    """Several venues, each with `rate` orders a second and a seed of its own."""
+    """Several venues, each with `rate` orders a second and a seed of its own; `options` are those of `build_venue`."""
     return [
-        build_venue(name, seed=seed + number, start_ns=start_ns, instrument_count=instrument_count, rate=rate)
+        build_venue(
+            name, seed=seed + number, start_ns=start_ns, instrument_count=instrument_count, rate=rate, **options
+        )
         for number, name in enumerate(names)
     ]
