@@ -3,7 +3,6 @@
 import bisect
 import gzip
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -88,13 +87,6 @@ def test_wrong_formats_and_venues(run):
     assert (code, error["what"]) == (Exit.RECORDING, "no message names an instrument of Kraken")
 
 
-def recording(name):
-    folder = os.environ.get("TICKPLANT_RECORDINGS")
-    if folder is None:
-        pytest.skip("TICKPLANT_RECORDINGS is not set")
-    return Path(folder) / name
-
-
 def agreement(path, log, instrument):
     """How many rows that end at a depth message's id have the best bid and ask of the last bookTicker up to that id."""
     quotes, ends = {}, set()
@@ -124,7 +116,7 @@ def agreement(path, log, instrument):
         ("hftbacktest-binance-usdm-btcusdt-20240808.gz", "BINANCE_USDM", 6545),
     ],
 )
-def test_recorded_books_equal_the_recorded_best_bids_and_asks(run, file, venue, least):
+def test_recorded_books_equal_the_recorded_best_bids_and_asks(run, file, venue, least, recording):
     path = recording(file)
     code, summary, log = run(path, venue=venue)
     assert code == Exit.OK
@@ -133,7 +125,7 @@ def test_recorded_books_equal_the_recorded_best_bids_and_asks(run, file, venue, 
     assert equal == compared >= least
 
 
-def test_the_recorded_coinbase_books_are_whole(run):
+def test_the_recorded_coinbase_books_are_whole(run, recording):
     code, summary, _ = run(recording("cryptofeed/COINBASE.ws.28.0.gz"), venue="COINBASE", form="cryptofeed")
     assert code == Exit.OK
     assert {row["state"] for row in summary["instruments"]} == {"LIVE"}

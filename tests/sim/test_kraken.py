@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,8 @@ def test_a_window_is_refilled_and_never_told_of_what_fell_out() -> None:
     assert len(book.bids) > 10 < len(book.asks)
 
 
-def test_checksum_vectors_of_the_documentation() -> None:
-    folder = os.environ.get("TICKPLANT_RECORDINGS")
-    if not folder:
-        pytest.skip("TICKPLANT_RECORDINGS is not set")
-    vectors = json.loads((Path(folder) / "checksum-vectors.json").read_text())
+def test_checksum_vectors_of_the_documentation(recording: Callable[[str], Path]) -> None:
+    vectors = json.loads(recording("checksum-vectors.json").read_text())
     for name, expected in (("kraken_v1_doc", 974947235), ("kraken_v2_doc", 3310070434)):
         vector = vectors[name]
         assert checksum(map(tuple, vector["asks"]), map(tuple, vector["bids"])) == vector["checksum"] == expected
