@@ -30,3 +30,16 @@ fn golden_frames_say_what_they_said() {
         }
     }
 }
+
+/// What Kraken v1 sends all day is what its strict scanner knows: books of one and two maps, trades, tickers.
+#[test]
+fn the_strict_scanner_knows_kraken_v1s_data() {
+    let text = std::fs::read_to_string(root().join("tests/golden/kraken_v1/frames.txt")).unwrap();
+    let mut way = decoder("kraken_v1").unwrap();
+    let (mut known, mut out) = (0, tickplant_core::event::Decoded::default());
+    for line in text.lines().filter(|line| line.starts_with('[')) {
+        let before = out.slow_path;
+        known += usize::from(way.decode(line.as_bytes(), &mut out).is_ok() && out.slow_path == before);
+    }
+    assert_eq!(known, 8);
+}

@@ -130,6 +130,11 @@ impl<'f> Value<'f> {
         time::rfc3339(self.text()).ok_or(malformed(self.start, what))
     }
 
+    /// A time in seconds since the epoch with a fraction.
+    pub fn seconds(&self, what: &'static str) -> Result<Nanos, DecodeError> {
+        time::seconds(self.text()).ok_or(malformed(self.start, what))
+    }
+
     /// A time since the epoch in ms, us or ns, told by its size.
     pub fn epoch(&self, what: &'static str) -> Result<Nanos, DecodeError> {
         time::epoch(self.unsigned(what)?).ok_or(malformed(self.start, what))

@@ -15,12 +15,14 @@ mod coinbase;
 mod json;
 mod kraken;
 mod kraken_scan;
+mod kraken_v1;
+mod kraken_v1_scan;
 mod scan;
 mod time;
 
 use crate::event::Decode;
 
-/// The decoder of this name (`kraken`, `binance`, `binance_usdm`, `coinbase`), or None.
+/// The decoder of this name (`kraken`, `kraken_v1`, `binance`, `binance_usdm`, `coinbase`), or None.
 pub fn decoder(name: &str) -> Option<Box<dyn Decode>> {
     make(name, true)
 }
@@ -33,6 +35,7 @@ pub fn tolerant_decoder(name: &str) -> Option<Box<dyn Decode>> {
 fn make(name: &str, strict: bool) -> Option<Box<dyn Decode>> {
     Some(match name {
         "kraken" => Box::new(kraken::Kraken { strict }),
+        "kraken_v1" => Box::new(kraken_v1::KrakenV1 { strict }),
         "binance" => Box::new(binance::Binance { dialect: &binance::SPOT, strict }),
         "binance_usdm" => Box::new(binance::Binance { dialect: &binance_usdm::USDM, strict }),
         "coinbase" => Box::new(coinbase::Coinbase { strict }),

@@ -74,6 +74,13 @@ impl<'f> Scan<'f> {
         time::rfc3339(&self.frame[span])
     }
 
+    /// Seconds since the epoch up to the next quote, and steps over the quote.
+    #[inline]
+    pub fn quoted_seconds(&mut self) -> Option<Nanos> {
+        let span = self.quoted()?;
+        time::seconds(&self.frame[span])
+    }
+
     /// A whole number of at most 18 digits, as JSON has them: no leading zero.
     #[inline]
     pub fn unsigned(&mut self) -> Option<u64> {

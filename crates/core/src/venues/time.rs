@@ -21,6 +21,19 @@ pub fn rfc3339(text: &[u8]) -> Option<Nanos> {
     u64::try_from(seconds).ok()?.checked_mul(SECOND)?.checked_add(fraction)
 }
 
+/// Seconds since the epoch with up to nine digits of fraction, `1534614248.765567`.
+/// None for anything else and for times after 2554.
+pub fn seconds(text: &[u8]) -> Option<Nanos> {
+    let count = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (whole, rest) = text.split_at_checked(count)?;
+    if whole.is_empty() || whole.len() > 11 {
+        return None;
+    }
+    let whole = whole.iter().fold(0u64, |value, byte| value * 10 + u64::from(byte - b'0'));
+    let (fraction, rest) = split_fraction(rest)?;
+    rest.is_empty().then(|| whole.checked_mul(SECOND)?.checked_add(fraction))?
+}
+
 /// A count since the epoch in milliseconds, microseconds or nanoseconds, told apart by size: milliseconds stay below
 /// 10^14 until the year 5138, and microseconds are above it since 1973.
 pub fn epoch(count: u64) -> Option<Nanos> {
@@ -132,6 +145,16 @@ mod tests {
                     expected += 1;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn seconds_keep_their_fraction() {
+        assert_eq!(seconds(b"1534614248.765567"), Some(1_534_614_248_765_567_000));
+        assert_eq!(seconds(b"1534614248"), Some(1_534_614_248_000_000_000));
+        assert_eq!(seconds(b"0.5"), Some(500_000_000));
+        for text in ["", ".5", "1.", "1534614248.1234567890", "153461424800", "-1.5", "1e9", "99999999999.0", "1.5 "] {
+            assert_eq!(seconds(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use tickplant_core::event::{Decode, DecodeError, Decoded, Event, Row, Span};
 use tickplant_core::record::{Side, UNDEF_U64};
 
-pub const VENUES: [&str; 4] = ["kraken", "binance", "binance_usdm", "coinbase"];
+pub const VENUES: [&str; 5] = ["kraken", "kraken_v1", "binance", "binance_usdm", "coinbase"];
 
 /// The repository's root.
 pub fn root() -> PathBuf {
