@@ -5,15 +5,16 @@
 //! each instrument is at); every step ends by carrying the difference towards nothing. The parts, in the order of the flow:
 //!
 //! - [`types`]: inputs, wishes, the plan; [`journal`]: inputs as entries of the journal and back;
+//! - `frames`: what a frame says, given to those whom it concerns;
 //! - `connection`: a route's life from wanted to closed, back-off, login, pings, silence; [`arrows`]: the table of moves;
-//! - `subscriptions`, `answers`: intended and actual subscriptions, what venues answer;
+//! - `subscriptions`: intended and actual subscriptions, requests, what venues answer;
 //! - `books`: snapshots, updates, proofs, resyncs, over the pure chain rules of `sync`;
 //! - `trades`: ids, replays, holes; `records`: the 64 bytes of each fact.
 
-mod answers;
 pub mod arrows;
 mod books;
 mod connection;
+mod frames;
 pub mod journal;
 mod records;
 mod subscriptions;
@@ -27,7 +28,7 @@ pub use types::*;
 
 use crate::book::Book;
 use crate::clock::{Nanos, Rng};
-use crate::event::{Change, Decode, DecodeError, Decoded, Event, Span};
+use crate::event::{Change, Decode, Decoded, Span};
 use crate::record::{BookState, ConnectionState, Reason, Subject, SubscriptionState};
 use books::BookSync;
 use connection::Link;
@@ -35,7 +36,6 @@ use records::{Fact, Stamp};
 use subscriptions::{Item, Pending, Shape};
 use symbols::{Slot, Symbols};
 use trades::TradeStream;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Rounds of settling in one step at most; each round moves something on, and what is left is taken up by the next step.
 const ROUNDS_MOST: usize = 16;
@@ -253,128 +253,6 @@ impl Session {
         };
         let fact = Fact { value, text: detail.as_bytes(), ..Fact::new(subject, 0, 0, reason) };
         records::status(out, self.stamp(), &fact);
-    }
-
-    fn on_frame(&mut self, connection: Connection, payload: &[u8], out: &mut Out) {
-        let open = self.heard(connection, out);
-        // A decoder that was given the frames of a read together counts on decoding each.
-        if !open && !self.decoder.takes_batches() {
-            return;
-        }
-        let mut decoded = std::mem::take(&mut self.decoded);
-        decoded.clear();
-        let read = self.decoder.decode(payload, &mut decoded);
-        let told = Told { frame: payload, source: if decoded.texts.is_empty() { payload } else { &decoded.texts } };
-        match read {
-            _ if !open => {}
-            Ok(()) => {
-                self.links[connection as usize].malformed_in_row = 0;
-                self.on_events(connection, &decoded, told, out);
-            }
-            Err(error) => self.on_bad_frame(connection, &error, told, out),
-        }
-        self.decoded = decoded;
-    }
-
-    fn on_events(&mut self, connection: Connection, decoded: &Decoded, told: Told<'_>, out: &mut Out) {
-        let mut index = 0;
-        let mut listed = false;
-        while let Some(event) = decoded.events.get(index) {
-            index += match event {
-                Event::Book(book) => {
-                    let rows = decoded.rows.get(book.rows.clone()).unwrap_or(&[]);
-                    self.on_book(connection, book, rows, told, out);
-                    1
-                }
-                Event::Trade(_) => self.on_trades(connection, &decoded.events[index..], told, out),
-                Event::Answer(answer) if answer.refusal.is_none() && self.links[connection as usize].lists => {
-                    listed = true;
-                    1
-                }
-                event => {
-                    self.on_event(connection, event, told, out);
-                    1
-                }
-            };
-            if !self.links[connection as usize].is_open() {
-                return;
-            }
-        }
-        if listed {
-            self.on_listing(connection, &decoded.events, told, out);
-        }
-    }
-
-    fn on_event(&mut self, connection: Connection, event: &Event, told: Told<'_>, out: &mut Out) {
-        match event {
-            Event::Book(_) | Event::Trade(_) => {}
-            Event::Quote(quote) => {
-                let symbol = told.text(&quote.symbol);
-                if let Some(slot) = self.receive(connection, StreamName::Ticker, symbol, out) {
-                    let stamp = self.stamp();
-                    let instrument = &mut self.instruments[slot as usize];
-                    instrument.counters.messages += 1;
-                    if records::quote(out, stamp, instrument.id, quote, BookState::Live) {
-                        instrument.counters.records += 1;
-                    } else {
-                        self.tell_instrument(slot, Reason::NumberRange, told.frame, out);
-                    }
-                }
-            }
-            Event::Definition(definition) => {
-                let symbol = told.text(&definition.symbol);
-                if let Some(slot) = self.receive(connection, StreamName::Definitions, symbol, out) {
-                    self.on_definition(slot, definition, told, out);
-                }
-            }
-            Event::Answer(answer) => self.on_answer(connection, answer, told, out),
-            Event::Heartbeat { request, ts_event } => self.on_heartbeat(connection, *request, *ts_event, out),
-            Event::Ping { reply } => {
-                let reply = String::from_utf8_lossy(told.text(reply)).into_owned();
-                self.send(connection, reply, None, out);
-            }
-            Event::Welcome { authenticated } => self.on_welcome(connection, *authenticated, out),
-            Event::AuthFailed { text: span } => self.on_auth_failed(connection, told.text(span), out),
-            Event::Maintenance { text: span } => {
-                self.close(connection, Reason::Maintenance, told.text(span), out);
-            }
-            Event::Error { text: span } => self.on_venue_error(connection, told.text(span), out),
-        }
-    }
-
-    fn on_definition(&mut self, slot: Slot, event: &crate::event::DefinitionEvent, told: Told<'_>, out: &mut Out) {
-        let stamp = self.stamp();
-        let instrument = &mut self.instruments[slot as usize];
-        instrument.counters.messages += 1;
-        let whole = told.text(&event.text);
-        let hash = xxh3_64(whole).max(1);
-        if instrument.definition == hash {
-            return;
-        }
-        let first = std::mem::replace(&mut instrument.definition, hash) == 0;
-        instrument.counters.records += 1;
-        records::definition(out, stamp, instrument.id, event, first, whole);
-        // What the venue does not say here may be known from the plan.
-        let said = |said: u8, known: u8| if said == UNKNOWN_SCALE { known } else { said };
-        let (price, size) = (said(event.price_scale, instrument.scales.0), said(event.size_scale, instrument.scales.1));
-        instrument.scales = (price, size);
-        instrument.sync.book.set_scales(price, size);
-    }
-
-    /// A frame that is refused: an instrument that is known to be in it is resynced, the others are left alone.
-    fn on_bad_frame(&mut self, connection: Connection, error: &DecodeError, told: Told<'_>, out: &mut Out) {
-        let (reason, symbol) = match error {
-            DecodeError::Malformed { .. } => (Reason::BadMessage, None),
-            DecodeError::Number { symbol, .. } => (Reason::NumberRange, Some(symbol)),
-            DecodeError::NegativeSize { symbol, .. } => (Reason::NegativeSize, Some(symbol)),
-        };
-        let named = symbol.map(|span| told.text(span)).filter(|symbol| !symbol.is_empty());
-        match named.and_then(|symbol| self.symbols.find(symbol)) {
-            Some(slot) => self.impossible(connection, slot, reason, told.frame, out),
-            // A whole message about an instrument that is not ours.
-            None if named.is_some() => {}
-            None => self.on_unreadable(connection, reason, told.frame, out),
-        }
     }
 
     fn stamp(&self) -> Stamp {

@@ -1,12 +1,14 @@
 //! A route's connection: wanted, granted, opened, entered, kept healthy, closed, tried again.
 
+mod entry;
+mod health;
+
 use super::arrows::{self, CONNECTION_ARROWS};
 use super::records::{self, Fact};
-use super::subscriptions::expand;
 use super::types::{Connection, Out, Timing, Wish};
 use super::Session;
 use crate::clock::{Nanos, Rng};
-use crate::record::{BookState, ConnectionState, Reason, Subject, UNDEF_I64, UNDEF_U64};
+use crate::record::{ConnectionState, Reason, Subject, UNDEF_I64};
 use std::collections::VecDeque;
 
 /// So many unreadable frames in a row, and the connection is made anew.
@@ -231,48 +233,6 @@ impl Session {
         Some(next)
     }
 
-    /// Pings, and judges what stays unanswered.
-    fn keep_healthy(&mut self, connection: Connection, out: &mut Out) {
-        let timing = &self.plan.timing;
-        let (ping_every, ping_timeout, stale_after) = (timing.ping_every, timing.ping_timeout, timing.stale_after);
-        let link = &mut self.links[connection as usize];
-        if !link.is_open() {
-            return;
-        }
-        if link.ping.is_some_and(|(_, sent)| sent.saturating_add(ping_timeout) <= self.now) {
-            return self.close(connection, Reason::PingTimeout, &[], out);
-        }
-        let silent_since = link.last_seen;
-        if silent_since.saturating_add(stale_after.saturating_mul(2)) <= self.now
-            || (link.state != ConnectionState::Live
-                && link.state != ConnectionState::Stale
-                && silent_since.saturating_add(stale_after) <= self.now)
-        {
-            return self.close(connection, Reason::Silent, &[], out);
-        }
-        if link.state == ConnectionState::Live && silent_since.saturating_add(stale_after) <= self.now {
-            self.go(connection, ConnectionState::Stale, Reason::Silent, UNDEF_I64, &[], out);
-            self.move_books(connection, BookState::Live, BookState::Stale, Reason::Silent, out);
-        }
-        let link = &mut self.links[connection as usize];
-        if link.ping.is_none() && link.ping_at <= self.now {
-            let id = self.next_id;
-            self.next_id += 1;
-            link.ping = Some((id, self.now));
-            link.ping_at = self.now.saturating_add(ping_every);
-            match self.plan.ping.as_deref() {
-                Some(ping) => {
-                    let text = expand(ping, |name| (name == "id").then(|| id.to_string().into()));
-                    self.send(connection, text, None, out);
-                }
-                None => {
-                    link.count_sent(self.now, self.plan.messages_per_second);
-                    out.wishes.push(Wish::Ping { connection, payload: id.to_be_bytes() });
-                }
-            }
-        }
-    }
-
     /// Sends a text. What must not wait (answers to pings, logins) is sent over the limit, but counts.
     pub(super) fn send(&mut self, connection: Connection, text: String, redacted: Option<String>, out: &mut Out) {
         self.links[connection as usize].count_sent(self.now, self.plan.messages_per_second);
@@ -315,175 +275,6 @@ impl Session {
         let to = if enters { ConnectionState::Authenticating } else { ConnectionState::Subscribing };
         self.go(connection, to, Reason::Opened, UNDEF_I64, &[], out);
         self.enter(connection, out);
-    }
-
-    /// Takes the next step of entering: token, welcome, login, whichever of them the route wants.
-    fn enter(&mut self, connection: Connection, out: &mut Out) {
-        let route = &self.plan.routes[connection as usize];
-        let link = &mut self.links[connection as usize];
-        if link.state != ConnectionState::Authenticating {
-            return;
-        }
-        let entry = &mut link.entry;
-        let wants_token = route.needs_token || route.login.as_deref().is_some_and(|text| text.contains("{token}"));
-        if wants_token && !entry.token_asked {
-            entry.token_asked = true;
-            out.wishes.push(Wish::Token { connection });
-        }
-        if (wants_token && entry.token.is_none()) || (route.waits_for_welcome && !entry.welcomed) {
-            return;
-        }
-        if let Some(login) = route.login.as_deref().filter(|_| !entry.authenticated) {
-            if entry.login_sent {
-                return;
-            }
-            entry.login_sent = true;
-            let (text, redacted) = self.with_token(connection, login, |_| None);
-            return self.send(connection, text, redacted, out);
-        }
-        self.go(connection, ConnectionState::Subscribing, Reason::Acknowledged, UNDEF_I64, &[], out);
-    }
-
-    /// A template with its token, and without it for the journal where it holds one.
-    pub(super) fn with_token<'a>(
-        &self,
-        connection: Connection,
-        template: &str,
-        mut value: impl FnMut(&str) -> Option<std::borrow::Cow<'a, str>>,
-    ) -> (String, Option<String>) {
-        let token = self.links[connection as usize].token();
-        let text = expand(template, |name| if name == "token" { Some(token.into()) } else { value(name) });
-        let secret = template.contains("{token}");
-        let redacted = secret.then(|| expand(template, |name| if name == "token" { None } else { value(name) }));
-        (text, redacted)
-    }
-
-    pub(super) fn on_welcome(&mut self, connection: Connection, authenticated: bool, out: &mut Out) {
-        let entry = &mut self.links[connection as usize].entry;
-        entry.welcomed = true;
-        entry.authenticated |= authenticated;
-        self.enter(connection, out);
-    }
-
-    pub(super) fn on_token(&mut self, connection: Connection, token: Option<String>, detail: &str, out: &mut Out) {
-        let Some(link) = self.links.get_mut(connection as usize) else { return };
-        if link.state != ConnectionState::Authenticating || link.entry.token.is_some() {
-            return;
-        }
-        match token {
-            Some(token) => {
-                link.entry.token = Some(token);
-                self.enter(connection, out);
-            }
-            None => self.close(connection, Reason::AuthFailed, detail.as_bytes(), out),
-        }
-    }
-
-    /// A token was refused or ran out. Once it is renewed on the connection; refused again without having been good, the
-    /// connection is made anew after a back-off.
-    pub(super) fn on_auth_failed(&mut self, connection: Connection, text: &[u8], out: &mut Out) {
-        let link = &mut self.links[connection as usize];
-        // A token that is refused as soon as it was taken is not proven, however often the venue takes it.
-        let least = self.plan.timing.backoff_first;
-        let proven = link.live_since.is_some_and(|since| self.now - since >= least);
-        let route = &self.plan.routes[connection as usize];
-        if !route.needs_token && route.login.is_none() {
-            // There is no token to renew: what was asked for stays unanswered and is dealt with as such.
-            return self.on_venue_error(connection, text, out);
-        }
-        if link.entry.renewed && !proven {
-            return self.close(connection, Reason::AuthFailed, text, out);
-        }
-        let welcomed = link.entry.welcomed;
-        link.entry = Entry { welcomed, renewed: true, ..Entry::default() };
-        let reason = if link.live_since.is_some() { Reason::TokenExpired } else { Reason::AuthFailed };
-        if link.state == ConnectionState::Authenticating {
-            self.tell_connection(connection, reason, UNDEF_I64, text, out);
-        } else {
-            if link.state == ConnectionState::Stale {
-                self.revive(connection, out);
-            }
-            self.go(connection, ConnectionState::Authenticating, reason, UNDEF_I64, text, out);
-            self.forget_token_subscriptions(connection, reason, out);
-        }
-        self.links[connection as usize].live_since = None;
-        self.enter(connection, out);
-    }
-
-    /// Notes a sign of life; false where the connection is not open and what came is to be dropped.
-    pub(super) fn heard(&mut self, connection: Connection, out: &mut Out) -> bool {
-        let Some(link) = self.links.get_mut(connection as usize) else { return false };
-        if !link.is_open() {
-            return false;
-        }
-        link.last_seen = self.now;
-        if link.state == ConnectionState::Stale {
-            self.revive(connection, out);
-        }
-        true
-    }
-
-    fn revive(&mut self, connection: Connection, out: &mut Out) {
-        self.go(connection, ConnectionState::Live, Reason::Recovered, UNDEF_I64, &[], out);
-        self.move_books(connection, BookState::Stale, BookState::Live, Reason::Recovered, out);
-    }
-
-    pub(super) fn on_pong(&mut self, connection: Connection, payload: &[u8], out: &mut Out) {
-        if self.heard(connection, out) {
-            let id = payload.try_into().map(u64::from_be_bytes).ok();
-            self.answered_ping(connection, id, UNDEF_U64, out);
-        }
-    }
-
-    pub(super) fn on_peer_ping(&mut self, connection: Connection, out: &mut Out) {
-        if self.heard(connection, out) {
-            // The pong that the wire sent counts against the venue's limit too.
-            self.links[connection as usize].count_sent(self.now, self.plan.messages_per_second);
-            records::heartbeat(out, self.stamp(), connection, UNDEF_U64, None);
-        }
-    }
-
-    pub(super) fn on_heartbeat(&mut self, connection: Connection, id: Option<u64>, ts_event: Nanos, out: &mut Out) {
-        // Where our ping carries no number, any heartbeat answers it.
-        let numbered = self.plan.ping.as_deref().is_none_or(|ping| ping.contains("{id}"));
-        let answers = self.links[connection as usize].ping.map(|(id, _)| id).filter(|_| !numbered);
-        self.answered_ping(connection, id.or(answers), ts_event, out);
-    }
-
-    fn answered_ping(&mut self, connection: Connection, id: Option<u64>, ts_event: Nanos, out: &mut Out) {
-        let link = &mut self.links[connection as usize];
-        let answered = link.ping.filter(|&(sent, _)| Some(sent) == id);
-        if answered.is_some() {
-            link.ping = None;
-            self.unsettled = true;
-        }
-        let round_trip = answered.map(|(_, sent)| self.now - sent);
-        records::heartbeat(out, self.stamp(), connection, ts_event, round_trip);
-    }
-
-    pub(super) fn on_venue_error(&mut self, connection: Connection, text: &[u8], out: &mut Out) {
-        let link = &mut self.links[connection as usize];
-        link.errors += 1;
-        let count = link.errors;
-        if count.is_power_of_two() {
-            self.tell_connection(connection, Reason::ProtocolError, count as i64, text, out);
-        }
-    }
-
-    /// A frame that tells nothing, not even whom it is about. Told with a sample at each doubling of their number.
-    pub(super) fn on_unreadable(&mut self, connection: Connection, reason: Reason, frame: &[u8], out: &mut Out) {
-        let link = &mut self.links[connection as usize];
-        link.malformed += 1;
-        link.malformed_in_row += 1;
-        let (count, in_row) = (link.malformed, link.malformed_in_row);
-        if count.is_power_of_two() {
-            self.tell_connection(connection, reason, count as i64, frame, out);
-        }
-        if in_row >= MALFORMED_IN_ROW_MOST {
-            self.close(connection, Reason::ProtocolError, frame, out);
-        } else {
-            self.suspect(connection, reason, frame, out);
-        }
     }
 
     /// Begins to close a connection that is being made or is open; its books are closed at once.
@@ -590,9 +381,9 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use super::super::types::*;
     use super::*;
     use crate::event::{Decode, DecodeError, Decoded};
+    use crate::session::types::*;
 
     struct Deaf;
 

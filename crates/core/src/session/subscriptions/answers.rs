@@ -1,11 +1,11 @@
 //! What venues answer to requests, by the four rules of [`Acknowledged`], and what happens when they do not answer.
 
-use super::symbols::{Slot, NO_SLOT};
-use super::types::{Acknowledged, Connection, Out};
-use super::{Session, Told};
 use crate::clock::Nanos;
 use crate::event::{Answer, Event};
 use crate::record::{Reason, SubscriptionState};
+use crate::session::symbols::{Slot, NO_SLOT};
+use crate::session::types::{Acknowledged, Connection, Out};
+use crate::session::{Session, Told};
 
 /// The unanswered request that makes the connection anew; before it the venue is asked again. After it the subscription is
 /// asked for once more, alone, and then it counts as refused until a later try: one symbol never takes the others down for
@@ -14,7 +14,13 @@ const STRIKES_TO_RECONNECT: u8 = 2;
 
 impl Session {
     /// Takes one answer, except what lists all that is active.
-    pub(super) fn on_answer(&mut self, connection: Connection, answer: &Answer, told: Told<'_>, out: &mut Out) {
+    pub(in crate::session) fn on_answer(
+        &mut self,
+        connection: Connection,
+        answer: &Answer,
+        told: Told<'_>,
+        out: &mut Out,
+    ) {
         let refusal = answer.refusal.as_ref().map(|span| told.text(span));
         let asked = self.asked(connection, answer, told);
         let named = told.text(&answer.channel);
@@ -121,7 +127,13 @@ impl Session {
     }
 
     /// Takes a frame whose answers list all that is active on the connection.
-    pub(super) fn on_listing(&mut self, connection: Connection, events: &[Event], told: Told<'_>, out: &mut Out) {
+    pub(in crate::session) fn on_listing(
+        &mut self,
+        connection: Connection,
+        events: &[Event],
+        told: Told<'_>,
+        out: &mut Out,
+    ) {
         for event in events {
             let Event::Answer(answer) = event else { continue };
             let Some(channel) = self.channel_named(connection, told.text(&answer.channel)) else { continue };
@@ -169,7 +181,7 @@ impl Session {
     }
 
     /// Asks again for what was not answered in time, then makes the connection anew, then gives the symbol up.
-    pub(super) fn expire_requests(&mut self, out: &mut Out) {
+    pub(in crate::session) fn expire_requests(&mut self, out: &mut Out) {
         while let Some(&(_, channel, slot)) = self.given_up.first().filter(|(at, _, _)| *at <= self.now) {
             self.given_up.remove(0);
             if self.item(channel, slot).state == SubscriptionState::Refused {

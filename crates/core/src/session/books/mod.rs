@@ -1,0 +1,284 @@
+//! Books: snapshots, updates and their proofs; [`recovery`] makes right what they disprove, [`life`] follows subscriptions.
+
+mod life;
+mod recovery;
+
+use super::arrows::{self, BOOK_ARROWS};
+use super::records::{self, Fact, Hole, Message};
+use super::symbols::Slot;
+use super::sync::{Held, Kept, Position, Update, Verdict};
+use super::types::{BookPlan, Checksum, Connection, Continuity, Out, Snapshot, StreamName};
+use super::{Session, Told};
+use crate::book::{Book, Spec};
+use crate::clock::Nanos;
+use crate::event::{BookEvent, Chain, Row};
+use crate::record::{BookState, Reason, Repair, Stream, Subject, UNDEF_I64, UNDEF_U64};
+
+/// What a book waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not subscribed.
+    Off,
+    /// Its subscription is on its way.
+    Subscribing,
+    /// A resync is to begin at this time.
+    Resting { until: Nanos },
+    /// A snapshot is to be fetched when it is its turn.
+    Queued,
+    /// A snapshot was asked for and has until then to come.
+    Waiting { until: Nanos },
+    /// It has its snapshot and follows the updates.
+    Joined,
+}
+
+/// One instrument's book and how it stands to its venue.
+pub(super) struct BookSync {
+    pub(super) book: Book,
+    pub(super) state: BookState,
+    pub(super) reason: Reason,
+    phase: Phase,
+    position: Position,
+    held: Held,
+    /// Resyncs since the book was last proven healthy: the exponent of their delay.
+    tries: u32,
+    joined_at: Nanos,
+    ts_last: Nanos,
+}
+
+impl BookSync {
+    pub(super) fn new(plan: &BookPlan, depth: u32, scales: (u8, u8)) -> Self {
+        Self {
+            book: Self::empty_book(plan, depth, scales),
+            state: BookState::Closed,
+            reason: Reason::None,
+            phase: Phase::Off,
+            position: Position::new(plan.continuity),
+            held: Held::default(),
+            tries: 0,
+            joined_at: 0,
+            ts_last: UNDEF_U64,
+        }
+    }
+
+    pub(super) fn empty_book(plan: &BookPlan, depth: u32, scales: (u8, u8)) -> Book {
+        let kraken_checksum = plan.checksum == Checksum::Kraken;
+        let mut book = Book::new(Spec { depth, truncate: plan.truncate && depth > 0, kraken_checksum });
+        book.set_scales(scales.0, scales.1);
+        book
+    }
+}
+
+/// A message as the book takes it, wherever it came from.
+struct Incoming<'a> {
+    rows: &'a [Row],
+    chain: Chain,
+    checksum: Option<u32>,
+    ts_event: Nanos,
+    /// The frame or reply, of which a sample is kept where it is at fault.
+    sample: &'a [u8],
+}
+
+impl Session {
+    /// Moves a book and tells it with a sample; a book that stays where it is tells its new reason.
+    fn set_book(&mut self, slot: Slot, to: BookState, reason: Reason, value: i64, text: &[u8], out: &mut Out) {
+        let stamp = self.stamp();
+        let instrument = &mut self.instruments[slot as usize];
+        let from = instrument.sync.state;
+        if from != to && !arrows::allowed(BOOK_ARROWS, &from, &to) {
+            return;
+        }
+        instrument.sync.state = to;
+        instrument.sync.reason = reason;
+        let fact = Fact {
+            state: to,
+            instrument_id: instrument.id,
+            sequence: instrument.sync.position.last,
+            value,
+            text,
+            ..Fact::new(Subject::Book, from as u8, to as u8, reason)
+        };
+        records::status(out, stamp, &fact);
+        self.unsettled = true;
+    }
+
+    pub(super) fn on_book(
+        &mut self,
+        connection: Connection,
+        event: &BookEvent,
+        rows: &[Row],
+        told: Told<'_>,
+        out: &mut Out,
+    ) {
+        let Some(slot) = self.receive(connection, StreamName::Book, told.text(&event.symbol), out) else { return };
+        self.instruments[slot as usize].counters.messages += 1;
+        let (chain, checksum, ts_event) = (event.chain, event.checksum, event.ts_event);
+        let incoming = Incoming { rows, chain, checksum, ts_event, sample: told.frame };
+        if event.snapshot {
+            return self.take_snapshot(slot, &incoming, out);
+        }
+        let sync = &self.instruments[slot as usize].sync;
+        if sync.phase != Phase::Joined {
+            return self.keep_update(slot, &incoming, out);
+        }
+        match sync.position.judge(&chain) {
+            Verdict::Apply => {
+                self.take_update(slot, &incoming, out);
+            }
+            Verdict::Old => self.instruments[slot as usize].counters.duplicates += 1,
+            Verdict::Impossible => self.fault(slot, BookState::Mismatch, Reason::BadMessage, told.frame, out),
+            Verdict::Missing { first, last } => {
+                let cause = if sync.position.joining { Reason::SnapshotStale } else { Reason::SequenceGap };
+                let ts_before = sync.ts_last;
+                self.tell_missing(slot, (first, last), cause, (ts_before, ts_event), BookState::Gap, out);
+                self.fault(slot, BookState::Gap, cause, &[], out);
+                self.keep_update(slot, &incoming, out);
+            }
+        }
+    }
+
+    fn tell_missing(
+        &mut self,
+        slot: Slot,
+        (first, last): (u64, u64),
+        cause: Reason,
+        (ts_event, ts_end): (Nanos, Nanos),
+        state: BookState,
+        out: &mut Out,
+    ) {
+        let stamp = self.stamp();
+        let instrument = &mut self.instruments[slot as usize];
+        instrument.counters.gaps += 1;
+        instrument.counters.records += 1;
+        let (instrument_id, stream, repaired_from) = (instrument.id, Stream::Book, Repair::None);
+        records::gap(
+            out,
+            stamp,
+            &Hole { instrument_id, stream, first, last, cause, ts_event, ts_end, repaired_from, state },
+        );
+    }
+
+    /// Keeps an update for the snapshot that is awaited. Without numbers there is nothing to join it by: it is dropped.
+    fn keep_update(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) {
+        let rule = self.plan.book.continuity;
+        let fetched = matches!(self.plan.book.snapshot, Snapshot::Fetched { .. });
+        let sync = &mut self.instruments[slot as usize].sync;
+        if rule == Continuity::None || sync.phase == Phase::Off {
+            return;
+        }
+        let kept = sync.held.push(rule, incoming.chain, incoming.rows, incoming.checksum, incoming.ts_event);
+        if sync.phase == Phase::Subscribing && fetched {
+            // Data is as good as an acknowledgement: what the snapshot is joined to has begun.
+            sync.phase = Phase::Queued;
+            self.unsettled = true;
+        }
+        match kept {
+            Kept::Yes => {}
+            Kept::Old => self.instruments[slot as usize].counters.duplicates += 1,
+            Kept::Missing { first, last, ts_before } => {
+                let (state, times) = (self.instruments[slot as usize].sync.state, (ts_before, incoming.ts_event));
+                self.tell_missing(slot, (first, last), Reason::SequenceGap, times, state, out);
+            }
+            Kept::Impossible => self.fault(slot, BookState::Mismatch, Reason::BadMessage, incoming.sample, out),
+        }
+    }
+
+    /// Applies one update and proves the book; false where it is disproved, and then nothing of it is written.
+    fn take_update(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) -> bool {
+        let sync = &mut self.instruments[slot as usize].sync;
+        self.changes.clear();
+        if let Err(error) = sync.book.apply(incoming.rows, &mut self.changes) {
+            self.refuse(slot, &error, incoming.sample, out);
+            return false;
+        }
+        if !self.prove(slot, incoming, out) {
+            return false;
+        }
+        let sync = &mut self.instruments[slot as usize].sync;
+        sync.position.accept(&incoming.chain);
+        self.write(slot, incoming, false, out);
+        true
+    }
+
+    fn refuse(&mut self, slot: Slot, error: &crate::book::BookError, sample: &[u8], out: &mut Out) {
+        let reason = match error {
+            crate::book::BookError::NegativeSize { .. } => Reason::NegativeSize,
+            _ => Reason::BadMessage,
+        };
+        self.fault(slot, BookState::Mismatch, reason, sample, out);
+    }
+
+    /// Compares the book with what the venue says of it, on every message that says something.
+    fn prove(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) -> bool {
+        let instrument = &mut self.instruments[slot as usize];
+        if self.plan.book.checksum == Checksum::Kraken {
+            match incoming.checksum {
+                None => instrument.counters.checksums_absent += 1,
+                Some(theirs) if theirs == instrument.sync.book.checksum() => instrument.counters.checksums_passed += 1,
+                Some(_) => {
+                    instrument.counters.checksums_failed += 1;
+                    self.fault(slot, BookState::Mismatch, Reason::ChecksumMismatch, incoming.sample, out);
+                    return false;
+                }
+            }
+        }
+        if self.plan.book.crossed_is_fault && self.instruments[slot as usize].sync.book.is_crossed() {
+            self.fault(slot, BookState::Mismatch, Reason::CrossedBook, incoming.sample, out);
+            return false;
+        }
+        true
+    }
+
+    fn write(&mut self, slot: Slot, incoming: &Incoming<'_>, snapshot: bool, out: &mut Out) {
+        let stamp = self.stamp();
+        let instrument = &mut self.instruments[slot as usize];
+        instrument.sync.ts_last = incoming.ts_event;
+        let message = Message {
+            instrument_id: instrument.id,
+            sequence: incoming.chain.last,
+            ts_event: incoming.ts_event,
+            snapshot,
+        };
+        instrument.counters.records += records::levels(out, stamp, &message, &self.changes);
+    }
+
+    /// Takes a snapshot, asked for or not, joins the updates that wait for it and makes the book live.
+    fn take_snapshot(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) {
+        let rule = self.plan.book.continuity;
+        let Some(position) = Position::after_snapshot(rule, &incoming.chain) else {
+            return self.fault(slot, BookState::Mismatch, Reason::BadMessage, incoming.sample, out);
+        };
+        let sync = &self.instruments[slot as usize].sync;
+        if sync.phase == Phase::Joined && rule != Continuity::None && position.last < sync.position.last {
+            self.instruments[slot as usize].counters.duplicates += 1;
+            return;
+        }
+        let Some(from) = sync.held.join(&position) else {
+            return self.resync_failed(slot, Reason::SnapshotStale, None, &[], out);
+        };
+        let sync = &mut self.instruments[slot as usize].sync;
+        self.changes.clear();
+        if let Err(error) = sync.book.load(incoming.rows, &mut self.changes) {
+            return self.refuse(slot, &error, incoming.sample, out);
+        }
+        sync.position = position;
+        if !self.prove(slot, incoming, out) {
+            return;
+        }
+        self.write(slot, incoming, true, out);
+        let now = self.now;
+        let sync = &mut self.instruments[slot as usize].sync;
+        sync.phase = Phase::Joined;
+        sync.joined_at = now;
+        let held = std::mem::take(&mut sync.held);
+        if sync.state != BookState::Live {
+            self.set_book(slot, BookState::Live, Reason::SnapshotJoined, UNDEF_I64, &[], out);
+        }
+        for Update { rows, chain, checksum, ts_event } in held.updates.get(from..).unwrap_or(&[]) {
+            let rows = held.rows.get(rows.clone()).unwrap_or(&[]);
+            let update = Incoming { rows, chain: *chain, checksum: *checksum, ts_event: *ts_event, sample: &[] };
+            if !self.take_update(slot, &update, out) {
+                return;
+            }
+        }
+    }
+}

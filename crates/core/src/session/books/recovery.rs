@@ -1,0 +1,214 @@
+//! What disproves a book, and how it is made right again: resyncs, their delays, snapshots that are fetched.
+
+use super::{Incoming, Phase, Session};
+use crate::clock::Nanos;
+use crate::event::Event;
+use crate::record::{BookState, Reason, SubscriptionState, UNDEF_I64};
+use crate::session::connection::backoff;
+use crate::session::records;
+use crate::session::subscriptions::expand;
+use crate::session::symbols::Slot;
+use crate::session::types::{Acknowledged, Checksum, Connection, Continuity, Out, Snapshot, StreamName, Wish};
+
+/// Snapshots that are fetched at once by one session, so that a start does not spend a venue's whole budget in a moment.
+const FETCHES_MOST: usize = 8;
+
+impl Session {
+    /// What disproves a book: it is told, and the resync begins, at once for the first time, later for each further one.
+    pub(super) fn fault(&mut self, slot: Slot, state: BookState, reason: Reason, sample: &[u8], out: &mut Out) {
+        let sync = &self.instruments[slot as usize].sync;
+        if sync.phase == Phase::Off {
+            return self.tell_instrument(slot, reason, sample, out);
+        }
+        let healthy = self.plan.timing.healthy_after;
+        let proven = sync.phase == Phase::Joined && self.now.saturating_sub(sync.joined_at) >= healthy;
+        let tries = if proven { 0 } else { sync.tries };
+        let delay = if tries == 0 { 0 } else { backoff(&mut self.rng, &self.plan.timing, tries - 1) };
+        let until = self.now.saturating_add(delay);
+        self.fetches.retain(|&(_, other)| other != slot);
+        let sync = &mut self.instruments[slot as usize].sync;
+        sync.tries = tries.saturating_add(1);
+        sync.phase = Phase::Resting { until };
+        sync.held.clear();
+        let value = if delay == 0 { UNDEF_I64 } else { i64::try_from(until).unwrap_or(UNDEF_I64) };
+        self.set_book(slot, state, reason, value, sample, out);
+    }
+
+    /// The snapshot did not come, or could not be joined: to be asked for again later. What waits for it is kept.
+    pub(super) fn resync_failed(
+        &mut self,
+        slot: Slot,
+        reason: Reason,
+        retry_after: Option<Nanos>,
+        sample: &[u8],
+        out: &mut Out,
+    ) {
+        let tries = self.instruments[slot as usize].sync.tries;
+        let own = backoff(&mut self.rng, &self.plan.timing, tries);
+        let until = self.now.saturating_add(own.max(retry_after.unwrap_or(0)));
+        self.fetches.retain(|&(_, other)| other != slot);
+        let sync = &mut self.instruments[slot as usize].sync;
+        sync.tries = tries.saturating_add(1);
+        sync.phase = Phase::Resting { until };
+        let state = if sync.state == BookState::Live { BookState::Gap } else { sync.state };
+        self.set_book(slot, state, reason, i64::try_from(until).unwrap_or(UNDEF_I64), sample, out);
+    }
+
+    /// A message about this instrument could not be read, or cannot be.
+    pub(in crate::session) fn impossible(
+        &mut self,
+        connection: Connection,
+        slot: Slot,
+        reason: Reason,
+        frame: &[u8],
+        out: &mut Out,
+    ) {
+        let carried = self
+            .plan
+            .channels
+            .iter()
+            .any(|channel| channel.stream == StreamName::Book && channel.route == connection as usize);
+        if carried {
+            self.fault(slot, BookState::Mismatch, reason, frame, out);
+        } else {
+            self.tell_instrument(slot, reason, frame, out);
+        }
+    }
+
+    /// After a frame that could not be read: the books that it names are suspect, and where nothing else would show a lost
+    /// message (no numbers, no checksums) and it names none, all of its connection.
+    pub(in crate::session) fn suspect(&mut self, connection: Connection, reason: Reason, frame: &[u8], out: &mut Out) {
+        let sample = &frame[..frame.len().min(records::SAMPLE_BYTES_MOST)];
+        let mut slots = Vec::new();
+        self.symbols.mentioned(sample, |slot| slots.push(slot));
+        slots.sort_unstable();
+        slots.dedup();
+        let proofless = self.plan.book.continuity == Continuity::None && self.plan.book.checksum == Checksum::None;
+        if slots.is_empty() && proofless {
+            slots.extend(0..self.instruments.len() as Slot);
+        }
+        for slot in slots {
+            let on_it = self.book_route(slot) == Some(connection);
+            if on_it && self.instruments[slot as usize].sync.phase == Phase::Joined {
+                self.fault(slot, BookState::Mismatch, reason, &[], out);
+            }
+        }
+    }
+
+    /// A new snapshot is asked for by command.
+    pub(in crate::session) fn resync_asked(&mut self, instrument_id: u32, out: &mut Out) {
+        let Some(slot) = self.instruments.iter().position(|instrument| instrument.id == instrument_id) else { return };
+        let now = self.now;
+        let sync = &mut self.instruments[slot].sync;
+        if sync.phase == Phase::Joined {
+            sync.phase = Phase::Resting { until: now };
+            sync.held.clear();
+            self.set_book(slot as Slot, BookState::Syncing, Reason::Requested, UNDEF_I64, &[], out);
+        }
+    }
+
+    /// Begins the resyncs that are due, gives up on snapshots that did not come, fetches those whose turn it is.
+    pub(in crate::session) fn settle_books(&mut self, out: &mut Out) {
+        for slot in 0..self.instruments.len() as Slot {
+            match self.instruments[slot as usize].sync.phase {
+                Phase::Resting { until } if until <= self.now => self.begin_resync(slot, out),
+                Phase::Waiting { until } if until <= self.now => {
+                    self.resync_failed(slot, Reason::NoSnapshot, None, &[], out);
+                }
+                _ => {}
+            }
+            let queued = self.instruments[slot as usize].sync.phase == Phase::Queued;
+            if queued && self.fetches.len() < FETCHES_MOST && self.fetch_after <= self.now {
+                self.fetch(slot, out);
+            }
+        }
+    }
+
+    pub(in crate::session) fn books_deadline(&self) -> Option<Nanos> {
+        let phases = self.instruments.iter().map(|instrument| match instrument.sync.phase {
+            Phase::Resting { until } | Phase::Waiting { until } => until,
+            Phase::Queued if self.fetches.len() < FETCHES_MOST => self.fetch_after,
+            _ => Nanos::MAX,
+        });
+        phases.min()
+    }
+
+    fn begin_resync(&mut self, slot: Slot, out: &mut Out) {
+        let instrument = &mut self.instruments[slot as usize];
+        instrument.counters.resyncs += 1;
+        let state = instrument.sync.state;
+        instrument.sync.phase = match self.plan.book.snapshot {
+            Snapshot::Fetched { .. } => Phase::Queued,
+            Snapshot::InBand => Phase::Subscribing,
+        };
+        if self.plan.book.snapshot == Snapshot::InBand {
+            for (item, channel) in instrument.items.iter_mut().zip(&self.plan.channels) {
+                if channel.stream == StreamName::Book {
+                    // A request that waits for its answer is as good as a new one, but for venues that never answer.
+                    let silent = channel.acknowledged == Acknowledged::Data;
+                    item.again = item.state == SubscriptionState::Active
+                        || (silent && item.state == SubscriptionState::Requested);
+                    self.links[channel.route].dirty = true;
+                }
+            }
+        }
+        if state != BookState::Syncing {
+            self.set_book(slot, BookState::Syncing, Reason::AwaitingSnapshot, UNDEF_I64, &[], out);
+        }
+        self.unsettled = true;
+    }
+
+    fn fetch(&mut self, slot: Slot, out: &mut Out) {
+        let Snapshot::Fetched { url } = &self.plan.book.snapshot else { return };
+        let instrument = &mut self.instruments[slot as usize];
+        let url = expand(url, |name| match name {
+            "symbol" => Some((&*instrument.symbol).into()),
+            "symbol_lower" => Some((&*instrument.symbol_lower).into()),
+            "depth" => Some(instrument.depth.to_string().into()),
+            _ => None,
+        });
+        let request = self.next_id;
+        self.next_id += 1;
+        self.fetches.push((request, slot));
+        instrument.sync.phase = Phase::Waiting { until: self.now.saturating_add(self.plan.timing.snapshot_within) };
+        out.wishes.push(Wish::Fetch { request, url });
+    }
+
+    /// A fetched snapshot, or why there is none. Replies that nobody waits for any more are dropped.
+    pub(in crate::session) fn on_reply(
+        &mut self,
+        request: u64,
+        status: u16,
+        retry_after: Option<Nanos>,
+        body: &[u8],
+        out: &mut Out,
+    ) {
+        let Some(index) = self.fetches.iter().position(|&(id, _)| id == request) else { return };
+        let (_, slot) = self.fetches.remove(index);
+        self.unsettled = true;
+        if status != 200 {
+            let limited = matches!(status, 418 | 429);
+            if let Some(wait) = retry_after.filter(|_| limited) {
+                self.fetch_after = self.fetch_after.max(self.now.saturating_add(wait));
+            }
+            let reason = if limited { Reason::RateLimited } else { Reason::FetchFailed };
+            return self.resync_failed(slot, reason, retry_after, body, out);
+        }
+        let mut decoded = std::mem::take(&mut self.decoded);
+        decoded.clear();
+        let read = self.decoder.decode_reply(body, &mut decoded);
+        let book = decoded.events.iter().find_map(|event| match event {
+            Event::Book(book) if book.snapshot => Some(book),
+            _ => None,
+        });
+        match (read, book) {
+            (Ok(()), Some(book)) => {
+                let rows = decoded.rows.get(book.rows.clone()).unwrap_or(&[]);
+                let (chain, checksum, ts_event) = (book.chain, book.checksum, book.ts_event);
+                self.take_snapshot(slot, &Incoming { rows, chain, checksum, ts_event, sample: body }, out);
+            }
+            _ => self.resync_failed(slot, Reason::BadMessage, None, body, out),
+        }
+        self.decoded = decoded;
+    }
+}
