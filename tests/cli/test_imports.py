@@ -73,6 +73,30 @@ def test_without_a_snapshot_the_book_stays_syncing_and_the_summary_says_why(run)
     assert "symbol=BTCUSDT" in url
 
 
+V1_LINES = [
+    '{"connectionID":1,"event":"systemStatus","status":"online","version":"1.8.3"}',
+    '[0,{"as":[["5541.30000","2.50700000","1534614248.123678"]],"bs":[["5541.20000","1.52900000","1534614248.765567"]]},'
+    '"book-10","XBT/USD"]',
+    '[0,[["5541.20000","0.15850568","1534614057.321597","s","l",""]],"trade","XBT/USD"]',
+]
+
+
+def test_the_protocol_of_a_recording_shows_in_its_messages(run):
+    code, summary, log = run(V1_LINES, venue="KRAKEN", form="raw")
+    assert code == Exit.OK
+    [row] = summary["instruments"]
+    assert (row["instrument"], row["state"], row["trades"]) == ("BTC/USD.KRAKEN", "LIVE", 1)
+    assert [level[:2] for level in Log.open(log).book("BTC/USD.KRAKEN").asks] == [("5541.30000", "2.50700000")]
+
+
+@pytest.mark.parametrize(("number", "records", "named"), [(48, 10, 2), (49, 18, 10)])
+def test_krakens_older_recordings_are_imported(run, recording, number, records, named):
+    _, summary, _ = run(recording(f"cryptofeed/KRAKEN.ws.{number}.0.gz"), venue="KRAKEN", form="cryptofeed")
+    assert (summary["records"], len(summary["instruments"])) == (records, named)
+    assert not any(row["gaps"] or row["resyncs"] for row in summary["instruments"])
+    assert not any("XBT" in row["instrument"] for row in summary["instruments"])
+
+
 def test_a_snapshot_of_nobody_needs_one_instrument(run):
     code, error, _ = run([*LINES, depth(1, 2, [], symbol="ETHUSDT")])
     assert (code, error["error"]) == (Exit.SETTINGS, "ConfigError")

@@ -46,6 +46,25 @@ async def test_all_venues_give_the_venues_own_books(tmp_path: Path, tls: bool) -
         assert found["same"] > 100
 
 
+async def test_kraken_v1_gives_the_same_books_proven_by_checksums(tmp_path: Path) -> None:
+    """Instruments keep their names while the wire says XBT; only snapshots come without a checksum."""
+    async with simulated(["kraken"], rate=400) as server:
+        url = server.addresses["kraken"].websocket.removesuffix("/v2") + "/"
+        flags = {"venue__kraken__protocol": "v1", "venue__kraken__url": url}
+        async with Plant(settings_for(server, ["kraken"], tmp_path, **flags)) as plant:
+            await until(lambda: all_live(plant, 2, messages=300))
+            await equal_books(server, plant)
+            summary = await plant.summary()
+    assert set(rows(summary)) == {f"{symbol}.KRAKEN" for symbol in server.venue("kraken").symbols}
+    for row in rows(summary).values():
+        assert (row["gaps"], row["resyncs"], row["checksums_failed"], row["checksums_absent"]) == (0, 0, 0, 1)
+        assert row["checksums_passed"] > 100
+        assert row["trades"] > 0
+    quotes = [record for batch in Log.open(tmp_path).records(schema="ticker") for record in batch]
+    assert len(quotes) > 10
+    assert json.loads(_native.rebuild(str(tmp_path), "kraken"))["first_difference"] is None
+
+
 async def test_dropped_connections_heal(tmp_path: Path) -> None:
     async with simulated(VENUES) as server:
         flags = {f"venue__{name}__backoff_first_s": 0.05 for name in VENUES}

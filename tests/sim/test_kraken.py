@@ -214,7 +214,7 @@ def test_v1_holds_the_truth_and_its_checksums(depth: int) -> None:
     book.load(*([row[:2] for row in snapshot[1][side]] for side in ("bs", "as")))
     assert snapshot[2:] == [f"book-{depth}", "XBT/USD"]
     assert all(len(price.partition(".")[2]) == 5 for price, _, _ in snapshot[1]["as"])
-    two_sided = 0
+    two_sided = republished = 0
     for _, text in subject.advance(START + 10 * SECOND_NS):
         if "heartbeat" in text:
             continue
@@ -222,12 +222,14 @@ def test_v1_holds_the_truth_and_its_checksums(depth: int) -> None:
         assert (channel, pair) == (f"book-{depth}", "XBT/USD")
         assert [("c" in part) for part in maps] == [False] * (len(maps) - 1) + [True]
         two_sided += len(maps) == 2
+        republished += text.count(',"r"]')
         for part in maps:
             book.apply([row[:2] for row in part.get("b", [])], [row[:2] for row in part.get("a", [])])
         book.truncate(depth)
         bids, asks = ([(f"{price:f}", f"{size:f}") for price, size in side] for side in book.levels())
         assert str(checksum(asks, bids)) == maps[-1]["c"]
     assert two_sided > 10
+    assert republished > 10
     assert book.levels() == values(subject.book("BTC/USD"), depth)
     subject.disconnect(1)
     assert subject.advance(START + 12 * SECOND_NS) == []

@@ -27,6 +27,19 @@ def test_plan_equals_the_file_that_rust_reads(code):
     )
 
 
+def test_the_older_protocol_has_a_plan_of_its_own_for_the_same_instruments():
+    kraken, v1 = VENUES["KRAKEN"], VenueSettings(protocol="v1")
+    plan = kraken.plan({"BTC/USD": 7, "ETH/DOGE": 8}, v1)
+    assert plan == json.loads((GOLDEN / "kraken_v1.json").read_text())
+    assert [line["wire_symbol"] for line in plan["instruments"]] == ["XBT/USD", "ETH/XDG"]
+    assert kraken.instrument("BTC/USD", 7, v1)["wire_symbol"] == "XBT/USD"
+    assert kraken.plan({"BTC/USD": 7}, VenueSettings(protocol="v2")) == kraken.plan({"BTC/USD": 7}, VenueSettings())
+    with pytest.raises(ConfigError, match=r'no "v3".*v1, v2'):
+        kraken.plan({}, VenueSettings(protocol="v3"))
+    with pytest.raises(ConfigError, match="one protocol"):
+        VENUES["BINANCE"].plan({}, VenueSettings(protocol="v1"))
+
+
 def test_plan_types_have_the_fields_of_the_rust_types():
     source = (ROOT / "crates/core/src/session/types.rs").read_text()
     for name in ("Route", "Channel", "BookPlan", "Timing", "InstrumentPlan", "Plan"):

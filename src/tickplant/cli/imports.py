@@ -43,7 +43,8 @@ def import_files(
     """
     chosen = find_venue(venue)
     symbols = [symbol_of(chosen, text) for text in instrument or ()]
-    symbols = symbols or symbols_in(read_recording(files, form), chosen.symbol_in_frame)
+    chosen, found = _protocol_of(chosen, files, form)
+    symbols = symbols or found
     symbols = [symbol for symbol in symbols if _spelled_rightly(chosen, symbol)]
     if not symbols:
         raise ImportFormatError(
@@ -121,6 +122,14 @@ def import_plan(venue: Venue, instruments: dict[str, int]) -> dict[str, object]:
     )
     plain: dict[str, object] = msgspec.to_builtins(silent)
     return plain
+
+
+def _protocol_of(venue: Venue, files: list[Path], form: Format) -> tuple[Venue, list[str]]:
+    """The venue in the protocol of the recording, and the symbols that it names; the usual one where none names any."""
+    for speaker in (venue, *venue.protocols.values()):
+        if found := symbols_in(read_recording(files, form), speaker.symbol_in_frame):
+            return speaker, [speaker.symbol_of_wire(text) for text in found]
+    return venue, []
 
 
 def _is_whole(row: dict[str, Any]) -> bool:

@@ -109,7 +109,29 @@ class Venue:
     symbol_in_frame: ClassVar[str]
     """A pattern whose group 1 is a symbol in a message, to list the instruments of a recording."""
 
+    protocols: ClassVar[Mapping[str, Venue]] = {}
+    """Other protocols of the venue by their names in the setting `protocol`."""
+    protocol: ClassVar[str] = ""
+    """The name of this one, where there are others."""
+
+    def speaking(self, settings: VenueSettings) -> Venue:
+        """The venue in the protocol that the settings call for. Raises ConfigError where it has no such one."""
+        if settings.protocol in (None, self.protocol):
+            return self
+        if settings.protocol in self.protocols:
+            return self.protocols[settings.protocol]
+        expected = ", ".join(sorted({self.protocol, *self.protocols} - {""})) or "no setting: it has one protocol"
+        raise ConfigError(f'{self.title} speaks no "{settings.protocol}"', expected=expected, venue=self.code)
+
     # symbols
+
+    def wire_symbol(self, symbol: str) -> str:
+        """How this protocol spells a symbol."""
+        return symbol
+
+    def symbol_of_wire(self, text: str) -> str:
+        """The symbol that this protocol spells so."""
+        return text
 
     def check_symbol(self, symbol: str) -> str:
         """The symbol where the venue could have spelled it so, else UnknownInstrument with the nearest spelling."""
@@ -138,6 +160,9 @@ class Venue:
         `definitions` where these name the symbol. Raises ConfigError for a depth that the venue does not have and for
         more instruments than one connection may carry.
         """
+        speaker = self.speaking(settings)
+        if speaker is not self:
+            return speaker.plan(instruments, _in_default(settings), definitions)
         self._check_limit(len(instruments), settings)
         known = {definition.symbol: definition for definition in definitions}
         plan = Plan(
@@ -159,7 +184,8 @@ class Venue:
         self, symbol: str, instrument_id: int, settings: VenueSettings, definition: Definition | None = None
     ) -> dict[str, object]:
         """One instrument's part of the plan, for a Subscribe command."""
-        return _plain(self._instrument(symbol, instrument_id, settings, definition))
+        speaker = self.speaking(settings)
+        return _plain(speaker._instrument(symbol, instrument_id, settings, definition))
 
     def plan_routes(self, settings: VenueSettings) -> tuple[Route, ...]:
         """The routes that these settings call for; a venue with a private one overrides it."""
@@ -245,6 +271,7 @@ class Venue:
         if any(channel.stream == "heartbeat" and channel.item for channel in self.channels):
             streams.append("heartbeat")
         depth = self.depth(settings)
+        wire_symbol = self.wire_symbol(symbol)
         return InstrumentPlan(
             id=instrument_id,
             symbol=self.check_symbol(symbol),
@@ -253,7 +280,13 @@ class Venue:
             streams=streams,
             price_scale=definition.price_scale if definition else SCALE_UNKNOWN,
             size_scale=definition.size_scale if definition else SCALE_UNKNOWN,
+            wire_symbol="" if wire_symbol == symbol else wire_symbol,
         )
+
+
+def _in_default(settings: VenueSettings) -> VenueSettings:
+    """The settings as the chosen protocol reads them, which is the only one that it knows."""
+    return msgspec.structs.replace(settings, protocol=None)
 
 
 def at_address(url: str, address: str) -> str:

@@ -11,13 +11,15 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import msgspec
 
 from tickplant.errors import ConfigError, VenueError
 from tickplant.venues.base import Definition, HttpRequest, Venue
+from tickplant.venues.kraken_v1 import OLD_NAMES, KrakenV1
 from tickplant.venues.plan import BookPlan, Channel, Route, Timing
 from tickplant.venues.settings import VenueSettings
 
@@ -30,6 +32,8 @@ TOKEN_PATH = "/0/private/GetWebSocketsToken"
 
 
 class Kraken(Venue):
+    protocol = "v2"
+    protocols: ClassVar[Mapping[str, Venue]] = {"v1": KrakenV1()}
     code = "KRAKEN"
     number = 1
     title = "Kraken"
@@ -152,7 +156,7 @@ class Kraken(Venue):
 
 
 # REST still says XBT and XDG where v2 says BTC and DOGE.
-_V2_NAMES = {"XBT": "BTC", "XDG": "DOGE"}
+_V2_NAMES = {old: new for new, old in OLD_NAMES.items()}
 
 
 def _unit(digits: int) -> str:

@@ -79,6 +79,8 @@ class InstrumentPlan(Struct, frozen=True, kw_only=True):
     streams: list[PlanStream]
     price_scale: int = SCALE_UNKNOWN
     size_scale: int = SCALE_UNKNOWN
+    wire_symbol: str = ""
+    """The spelling of this protocol where it is not `symbol`."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):

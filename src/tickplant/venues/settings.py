@@ -36,6 +36,8 @@ class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     streams: Streams = field(default_factory=lambda: ["book", "trades", "ticker"])
     loops: Count = 1
     """Ingestion loops that share the instruments, each with its own connections and lane."""
+    protocol: Text | None = None
+    """Which of the venue's protocols to speak, where it has several (Kraken: "v2" or "v1")."""
     url: WebSocketUrl | None = None
     """Takes the place of the venue's WebSocket address. Without a path the venue's path is kept."""
     rest_url: HttpUrl | None = None

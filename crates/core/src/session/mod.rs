@@ -77,6 +77,8 @@ pub struct Session {
 /// Everything about one instrument.
 struct Instrument {
     id: u32,
+    /// What users call it; `symbol` is the wire's spelling, which a protocol may have of its own.
+    name: Box<str>,
     symbol: Box<str>,
     symbol_lower: Box<str>,
     depth: u32,
@@ -287,7 +289,7 @@ impl Session {
             };
             InstrumentSummary {
                 instrument_id: instrument.id,
-                symbol: instrument.symbol.to_string(),
+                symbol: instrument.name.to_string(),
                 holders: instrument.holders,
                 counters: instrument.counters,
                 state,

@@ -245,6 +245,20 @@ pub struct InstrumentPlan {
     /// Decimals that the venue prints, where they are known beforehand (255: not known).
     pub price_scale: u8,
     pub size_scale: u8,
+    /// The spelling on the wire where this protocol has another one (Kraken v1: `XBT/USD` for `BTC/USD`); else empty.
+    #[serde(default)]
+    pub wire_symbol: String,
+}
+
+impl InstrumentPlan {
+    /// The symbol as it stands in messages.
+    pub fn wire(&self) -> &str {
+        if self.wire_symbol.is_empty() {
+            &self.symbol
+        } else {
+            &self.wire_symbol
+        }
+    }
 }
 
 /// A run of records of one kind: one batch of the log.

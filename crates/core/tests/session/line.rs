@@ -363,6 +363,7 @@ pub fn instrument(id: u32, symbol: &str, streams: &[StreamName]) -> InstrumentPl
         streams: streams.to_vec(),
         price_scale: 255,
         size_scale: 255,
+        wire_symbol: String::new(),
     }
 }
 

@@ -26,7 +26,15 @@ fn golden(venue: &str) -> Plan {
 fn instrument(id: u32, symbol: &str, depth: u32) -> InstrumentPlan {
     use StreamName::*;
     let streams = vec![Book, Trades, Ticker];
-    InstrumentPlan { id, symbol: symbol.into(), depth, streams, price_scale: 255, size_scale: 255 }
+    InstrumentPlan {
+        id,
+        symbol: symbol.into(),
+        depth,
+        streams,
+        price_scale: 255,
+        size_scale: 255,
+        wire_symbol: String::new(),
+    }
 }
 
 impl Player {

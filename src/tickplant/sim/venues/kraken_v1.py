@@ -1,7 +1,8 @@
-"""Kraken spot, WebSocket v1: frozen, still maintained by the venue, and what older clients speak. Books and trades.
+"""Kraken spot, WebSocket v1: frozen, still maintained, and what older clients speak. Books, trades, ticker.
 
 Facts: docs.kraken.com, WebSocket v1. Frames are arrays, numbers texts with at least five decimals, bitcoin is XBT. A
-message that changes both sides holds two maps, with the checksum in the last; snapshots have none.
+message that changes both sides holds two maps, with the checksum in the last; snapshots have none. A level that only
+comes back into the window is marked "r".
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any
 from tickplant.clock import MICROSECOND_NS, SECOND_NS
 from tickplant.sim.market import Listing, Market, Step
 from tickplant.sim.matching import ASK, BID
+from tickplant.sim.statistics import Statistics
 from tickplant.sim.venue import Message, Outbox, PrintedLevel, Subscribers, decimal_text
 from tickplant.sim.venues.kraken_book import CHECKSUM_LEVELS, DEPTHS, Window, checksum
 from tickplant.sim.venues.kraken_rest import old_name
 
 _DECIMALS_LEAST = 5
-_CHANNEL_IDS = {"trade": 1}
+_CHANNEL_IDS = {"trade": 1, "ticker": 2}
 _BOOK_CHANNEL_ID = 336
 
 
@@ -33,6 +35,7 @@ class KrakenV1:
         self._names = list(self._pairs)
         self._subscribers = Subscribers()
         self._windows: dict[tuple[int, int], Window] = {}
+        self._statistics = [Statistics(listing) for listing in market.listings]
         self.connections: set[int] = set()
 
     def connect(self, connection: int) -> list[Message]:
@@ -67,11 +70,12 @@ class KrakenV1:
     def step(self, step: Step, out: Outbox) -> None:
         """Tells subscribers of one step of the market."""
         index = step.instrument
+        self._statistics[index].take(step)
         for depth in DEPTHS:
             if window := self._windows.get((index, depth)):
                 rows = window.rows(step)
                 if any(rows):
-                    text = self._update(index, depth, rows, step.time_ns)
+                    text = self._update(index, depth, rows, step)
                     out.extend((connection, text) for connection in self._subscribers.of(("book", index, depth)))
         if step.trades and (connections := self._subscribers.of(("trade", index, 0))):
             listing = self._market.listings[index]
@@ -80,6 +84,10 @@ class KrakenV1:
                 for trade in step.trades
             ]
             text = _json([_CHANNEL_IDS["trade"], trades, "trade", self._names[index]])
+            out.extend((connection, text) for connection in connections)
+
+        if self._statistics[index].touch_moved() and (connections := self._subscribers.of(("ticker", index, 0))):
+            text = self._ticker(index)
             out.extend((connection, text) for connection in connections)
 
     def tick(self, out: Outbox) -> None:
@@ -94,7 +102,7 @@ class KrakenV1:
         name, depth = wanted.get("name"), wanted.get("depth", 10)
         if index is None:
             return [_status(request, wanted, pair, error=f"Currency pair not supported {pair}")]
-        if name not in ("book", "trade"):
+        if name not in ("book", "trade", "ticker"):
             return [_status(request, wanted, pair, error="Subscription name invalid")]
         if name == "book" and depth not in DEPTHS:
             return [_status(request, wanted, pair, error="Subscription depth not supported")]
@@ -110,6 +118,8 @@ class KrakenV1:
         if name == "book":
             self._windows.setdefault((index, depth), Window(self._market.listings[index], depth))
             answers.append(self._snapshot(index, depth, now_ns))
+        elif name == "ticker":
+            answers.append(self._ticker(index))
         return answers
 
     def _drop_windows(self) -> None:
@@ -128,12 +138,41 @@ class KrakenV1:
         }
         return _json([_BOOK_CHANNEL_ID, sides, f"book-{depth}", self._names[index]])
 
-    def _update(self, index: int, depth: int, rows: tuple[Any, Any], time_ns: int) -> str:
+    def _ticker(self, index: int) -> str:
+        """Best ask and bid with whole lots, the last trade, and sums since the start for today and 24 hours."""
+        listing, statistics = self._market.listings[index], self._statistics[index]
+
+        def price(ticks: int) -> str:
+            return _printed(listing, ticks, 0)[0]
+
+        def offer(level: tuple[int, int]) -> list[Any]:
+            text, size = _printed(listing, *level)
+            return [text, int(float(size)), size]
+
+        bid, ask = statistics.touch()
+        facts = {
+            "a": offer(ask),
+            "b": offer(bid),
+            "c": list(_printed(listing, statistics.last, statistics.last_size)),
+            "v": [_printed(listing, 0, statistics.volume)[1]] * 2,
+            "p": [price(statistics.average())] * 2,
+            "t": [statistics.trades] * 2,
+            "l": [price(statistics.low)] * 2,
+            "h": [price(statistics.high)] * 2,
+            "o": [price(statistics.open)] * 2,
+        }
+        return _json([_CHANNEL_IDS["ticker"], facts, "ticker", self._names[index]])
+
+    def _update(self, index: int, depth: int, rows: tuple[Any, Any], step: Step) -> str:
         listing = self._market.listings[index]
+        changed = {(change.side, change.price) for change in step.changes}
+
+        def row(side: int, level: tuple[int, int]) -> list[str]:
+            again = [] if (side, level[0]) in changed else ["r"]
+            return [*_printed(listing, *level), _seconds(step.time_ns), *again]
+
         maps: list[dict[str, Any]] = [
-            {name: [[*_printed(listing, *row), _seconds(time_ns)] for row in rows[side]]}
-            for name, side in (("a", ASK), ("b", BID))
-            if rows[side]
+            {name: [row(side, level) for level in rows[side]]} for name, side in (("a", ASK), ("b", BID)) if rows[side]
         ]
         levels = (self._levels(index, side, CHECKSUM_LEVELS) for side in (ASK, BID))
         maps[-1]["c"] = str(checksum(*levels))

@@ -130,16 +130,17 @@ impl Session {
     /// Adds one holder of an instrument; false where its symbol or id is already another's.
     pub(super) fn hold(&mut self, plan: &InstrumentPlan) -> bool {
         let streams = plan.streams.iter().fold(0u8, |bits, &stream| bits | 1 << stream as u8);
-        let Some(slot) = self.symbols.find(plan.symbol.as_bytes()) else {
+        let Some(slot) = self.symbols.find(plan.wire().as_bytes()) else {
             if self.instruments.iter().any(|instrument| instrument.id == plan.id) {
                 return false;
             }
-            self.symbols.add(plan.symbol.as_bytes());
+            self.symbols.add(plan.wire().as_bytes());
             let scales = (plan.price_scale, plan.size_scale);
             self.instruments.push(Instrument {
                 id: plan.id,
-                symbol: plan.symbol.as_str().into(),
-                symbol_lower: plan.symbol.to_lowercase().into(),
+                name: plan.symbol.as_str().into(),
+                symbol: plan.wire().into(),
+                symbol_lower: plan.wire().to_lowercase().into(),
                 depth: plan.depth,
                 streams,
                 holders: 1,
@@ -179,17 +180,17 @@ impl Session {
     pub(super) fn subscribe(&mut self, instruments: &[InstrumentPlan], out: &mut Out) {
         for plan in instruments {
             let depth_before =
-                self.symbols.find(plan.symbol.as_bytes()).map(|slot| self.instruments[slot as usize].depth);
+                self.symbols.find(plan.wire().as_bytes()).map(|slot| self.instruments[slot as usize].depth);
             if !self.hold(plan) {
                 let fact = Fact {
                     instrument_id: plan.id,
-                    text: plan.symbol.as_bytes(),
+                    text: plan.wire().as_bytes(),
                     ..Fact::new(Subject::Instrument, 0, 0, Reason::Refused)
                 };
                 records::status(out, self.stamp(), &fact);
                 continue;
             }
-            let Some(slot) = self.symbols.find(plan.symbol.as_bytes()) else { continue };
+            let Some(slot) = self.symbols.find(plan.wire().as_bytes()) else { continue };
             if depth_before.is_some_and(|before| before != self.instruments[slot as usize].depth) {
                 self.close_book(slot, Reason::Requested, out);
             }
