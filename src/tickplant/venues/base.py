@@ -112,7 +112,6 @@ class Venue:
     protocols: ClassVar[Mapping[str, Venue]] = {}
     """Other protocols of the venue by their names in the setting `protocol`."""
     protocol: ClassVar[str] = ""
-    """The name of this one, where there are others."""
 
     def speaking(self, settings: VenueSettings) -> Venue:
         """The venue in the protocol that the settings call for. Raises ConfigError where it has no such one."""
@@ -120,7 +119,7 @@ class Venue:
             return self
         if settings.protocol in self.protocols:
             return self.protocols[settings.protocol]
-        expected = ", ".join(sorted({self.protocol, *self.protocols} - {""})) or "no setting: it has one protocol"
+        expected = ", ".join(sorted({self.protocol, *self.protocols} - {""})) or "nothing: it has one protocol"
         raise ConfigError(f'{self.title} speaks no "{settings.protocol}"', expected=expected, venue=self.code)
 
     # symbols
@@ -162,7 +161,7 @@ class Venue:
         """
         speaker = self.speaking(settings)
         if speaker is not self:
-            return speaker.plan(instruments, _in_default(settings), definitions)
+            return speaker.plan(instruments, msgspec.structs.replace(settings, protocol=None), definitions)
         self._check_limit(len(instruments), settings)
         known = {definition.symbol: definition for definition in definitions}
         plan = Plan(
@@ -184,8 +183,7 @@ class Venue:
         self, symbol: str, instrument_id: int, settings: VenueSettings, definition: Definition | None = None
     ) -> dict[str, object]:
         """One instrument's part of the plan, for a Subscribe command."""
-        speaker = self.speaking(settings)
-        return _plain(speaker._instrument(symbol, instrument_id, settings, definition))
+        return _plain(self.speaking(settings)._instrument(symbol, instrument_id, settings, definition))
 
     def plan_routes(self, settings: VenueSettings) -> tuple[Route, ...]:
         """The routes that these settings call for; a venue with a private one overrides it."""
@@ -271,7 +269,7 @@ class Venue:
         if any(channel.stream == "heartbeat" and channel.item for channel in self.channels):
             streams.append("heartbeat")
         depth = self.depth(settings)
-        wire_symbol = self.wire_symbol(symbol)
+        wire = self.wire_symbol(symbol)
         return InstrumentPlan(
             id=instrument_id,
             symbol=self.check_symbol(symbol),
@@ -280,13 +278,8 @@ class Venue:
             streams=streams,
             price_scale=definition.price_scale if definition else SCALE_UNKNOWN,
             size_scale=definition.size_scale if definition else SCALE_UNKNOWN,
-            wire_symbol="" if wire_symbol == symbol else wire_symbol,
+            wire_symbol="" if wire == symbol else wire,
         )
-
-
-def _in_default(settings: VenueSettings) -> VenueSettings:
-    """The settings as the chosen protocol reads them, which is the only one that it knows."""
-    return msgspec.structs.replace(settings, protocol=None)
 
 
 def at_address(url: str, address: str) -> str:
