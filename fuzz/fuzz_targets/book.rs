@@ -5,7 +5,7 @@
 mod twin;
 
 use libfuzzer_sys::fuzz_target;
-use tickplant_core::book::{Book, Spec};
+use tickplant_core::book::{Book, Checksum, Spec};
 use tickplant_core::decimal::Decimal;
 use tickplant_core::event::Row;
 use tickplant_core::record::Side;
@@ -21,7 +21,9 @@ fn row(bytes: &[u8]) -> Row {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((head, rest)) = bytes.split_first() else { return };
-    let spec = Spec { depth: u32::from(head & 15), truncate: head & 16 != 0, kraken_checksum: head & 32 != 0 };
+    let rules = [Checksum::None, Checksum::Kraken, Checksum::Okx, Checksum::Bitfinex];
+    let checksum = rules[usize::from(head >> 5 & 3)];
+    let spec = Spec { depth: u32::from(head & 15), truncate: head & 16 != 0, checksum };
     let (mut book, mut twin, mut reader, mut changes) = (Book::new(spec), Twin::default(), Twin::default(), vec![]);
     for (index, message) in rest.chunks(12).enumerate() {
         let rows: Vec<Row> = message.chunks_exact(3).map(row).collect();
@@ -38,6 +40,6 @@ fuzz_target!(|bytes: &[u8]| {
             let levels: Vec<_> = book.levels(side).map(|level| (level.price, level.size)).collect();
             assert_eq!(levels, twin.best_first(side));
         }
-        assert_eq!(book.checksum(), twin.kraken_checksum(255, 255));
+        assert_eq!(book.checksum(), twin.checksum(checksum, (255, 255)));
     }
 });

@@ -85,9 +85,9 @@ def test_native_and_plain_agree(depth, truncate, kept, snapshot, messages):
         for side in "AB":
             assert native.levels(side) == plain.levels(side) == follower.levels(side)
         if compare:
-            assert native.checksum() == plain.checksum()
+            assert native.checksum() == (plain.checksum() if kept else 0)
     native.set_scales(4, 9)
-    assert native.checksum() == plain.checksum(4, 9)
+    assert native.checksum() == (plain.checksum(4, 9) if kept else 0)
 
 
 def follow(book: PlainBook, changes: list[tuple[str, str, str, str, bool]]) -> None:

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use tickplant_core::book::{Book, Spec};
+use tickplant_core::book::{Book, Checksum, Spec};
 use tickplant_core::clock::{Clock, Rng, SystemClock};
 use tickplant_core::event::{Decode, Decoded, Event};
 use tickplant_core::venues::{decoder, tolerant_decoder};
@@ -57,7 +57,7 @@ fn main() {
 }
 
 fn verify(mut way: Box<dyn Decode>, depth: u32, frames: &[Vec<u8>]) -> usize {
-    let mut book = Book::new(Spec { depth, truncate: true, kraken_checksum: true });
+    let mut book = Book::new(Spec { depth, truncate: true, checksum: Checksum::Kraken });
     let (mut out, mut changes, mut proven) = (Decoded::default(), Vec::new(), 0);
     for frame in frames {
         out.clear();

@@ -3,7 +3,7 @@
 mod twin;
 
 use proptest::prelude::*;
-use tickplant_core::book::{Book, BookError, Level, Spec};
+use tickplant_core::book::{Book, BookError, Checksum, Level, Proof, Spec};
 use tickplant_core::decimal::Decimal;
 use tickplant_core::event::{Change, Row};
 use tickplant_core::record::{Action, Side};
@@ -15,6 +15,12 @@ fn number(text: &str) -> Decimal {
 
 fn row(side: Side, price: &str, size: &str) -> Row {
     Row { side, price: number(price), size: number(size), count: 0 }
+}
+
+/// `PRICE SIZE` pairs.
+fn levels(side: Side, text: &str) -> Vec<Row> {
+    let words: Vec<_> = text.split_whitespace().collect();
+    words.chunks(2).map(|pair| row(side, pair[0], pair[1])).collect()
 }
 
 /// Few prices, so that levels meet, written at different scales; sizes are often zero.
@@ -32,8 +38,9 @@ fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    (prop::sample::select(vec![0, 1, 5, 10, 25]), any::<bool>(), any::<bool>())
-        .prop_map(|(depth, truncate, kraken_checksum)| Spec { depth, truncate, kraken_checksum })
+    let rules = [Checksum::None, Checksum::Kraken, Checksum::Okx, Checksum::Bitfinex];
+    (prop::sample::select(vec![0, 1, 5, 10, 25]), any::<bool>(), prop::sample::select(rules.to_vec()))
+        .prop_map(|(depth, truncate, checksum)| Spec { depth, truncate, checksum })
 }
 
 fn sides(book: &Book) -> [Vec<(Decimal, Decimal)>; 2] {
@@ -47,7 +54,7 @@ proptest! {
     #[test]
     fn book_twin_and_reader_agree(
         spec in spec(),
-        snapshot in rows(60),
+        snapshot in rows(120),
         messages in prop::collection::vec((rows(8), any::<bool>(), prop::option::weighted(0.05, (0u8..10, 0u8..12))), 0..30),
     ) {
         let mut book = Book::new(spec);
@@ -70,16 +77,16 @@ proptest! {
             prop_assert_eq!(&sides(&book), &expected);
             prop_assert_eq!(&[Side::Bid, Side::Ask].map(|side| reader.best_first(side)), &expected);
             if ask_checksum {
-                prop_assert_eq!(book.checksum(), twin.kraken_checksum(scales.0, scales.1));
+                prop_assert_eq!(book.checksum(), twin.checksum(spec.checksum, scales));
             }
         }
-        prop_assert_eq!(book.checksum(), twin.kraken_checksum(scales.0, scales.1));
+        prop_assert_eq!(book.checksum(), twin.checksum(spec.checksum, scales));
     }
 
     /// A refused message changes nothing, wherever the bad row stands.
     #[test]
     fn a_refused_message_changes_nothing(good in rows(20), mut bad in rows(8), at in any::<prop::sample::Index>(), load in any::<bool>()) {
-        let mut book = Book::new(Spec { depth: 10, truncate: true, kraken_checksum: true });
+        let mut book = Book::new(Spec { depth: 10, truncate: true, checksum: Checksum::Kraken });
         book.load(&good, &mut Vec::new()).unwrap();
         let (before, checksum) = (sides(&book), book.checksum());
         let index = at.index(bad.len() + 1);
@@ -95,7 +102,7 @@ proptest! {
 
 #[test]
 fn a_snapshot_is_told_best_first_after_a_clear() {
-    let mut book = Book::new(Spec { depth: 2, truncate: true, kraken_checksum: false });
+    let mut book = Book::new(Spec { depth: 2, truncate: true, checksum: Checksum::None });
     let mut changes = Vec::new();
     let rows = [
         row(Side::Ask, "3.0", "1"),
@@ -121,7 +128,7 @@ fn a_snapshot_is_told_best_first_after_a_clear() {
 
 #[test]
 fn what_falls_out_of_the_window_is_cancelled_with_a_flag() {
-    let mut book = Book::new(Spec { depth: 2, truncate: true, kraken_checksum: true });
+    let mut book = Book::new(Spec { depth: 2, truncate: true, checksum: Checksum::Kraken });
     let mut changes = Vec::new();
     book.load(&[row(Side::Bid, "9", "1.00"), row(Side::Bid, "8", "1.00")], &mut changes).unwrap();
     changes.clear();
@@ -136,12 +143,12 @@ fn what_falls_out_of_the_window_is_cancelled_with_a_flag() {
     };
     assert_eq!(changes.len(), 2);
     assert_eq!(changes[1], cancel);
-    assert_eq!(book.best(Side::Bid), Some(Level { price: number("10"), size: number("2.00"), count: 0 }));
+    assert_eq!(book.best(Side::Bid), Some(Level { price: number("10"), size: number("2.00"), count: 0, changed: 2 }));
 }
 
 #[test]
 fn deletes_of_unknown_levels_are_counted() {
-    let mut book = Book::new(Spec { depth: 0, truncate: false, kraken_checksum: false });
+    let mut book = Book::new(Spec { depth: 0, truncate: false, checksum: Checksum::None });
     let mut changes = Vec::new();
     book.apply(&[row(Side::Ask, "5", "0"), row(Side::Ask, "5", "1"), row(Side::Ask, "5.0", "0")], &mut changes)
         .unwrap();
@@ -152,7 +159,7 @@ fn deletes_of_unknown_levels_are_counted() {
 
 #[test]
 fn crossed_and_locked_books_are_noticed() {
-    let mut book = Book::new(Spec { depth: 0, truncate: false, kraken_checksum: false });
+    let mut book = Book::new(Spec { depth: 0, truncate: false, checksum: Checksum::None });
     let mut apply = |side, price, size| {
         book.apply(&[row(side, price, size)], &mut Vec::new()).unwrap();
         book.is_crossed()
@@ -172,12 +179,8 @@ fn the_documented_checksum_comes_out() {
     let bids =
         "45283.5 0.10000000 45283.4 1.54582015 45282.1 0.10000000 45281.0 0.10000000 45280.3 1.54592586 45279.0 \
                 0.07990000 45277.6 0.03310103 45277.5 0.30000000 45277.3 1.54602737 45276.6 0.15445238";
-    let rows = |side, text: &str| {
-        let words: Vec<_> = text.split_whitespace().collect();
-        words.chunks(2).map(|pair| row(side, pair[0], pair[1])).collect::<Vec<_>>()
-    };
-    let rows = [rows(Side::Ask, asks), rows(Side::Bid, bids)].concat();
-    let mut book = Book::new(Spec { depth: 10, truncate: true, kraken_checksum: true });
+    let rows = [levels(Side::Ask, asks), levels(Side::Bid, bids)].concat();
+    let mut book = Book::new(Spec { depth: 10, truncate: true, checksum: Checksum::Kraken });
     book.load(&rows, &mut Vec::new()).unwrap();
     assert_eq!(book.checksum(), 3_310_070_434);
 
@@ -195,9 +198,83 @@ fn the_documented_checksum_comes_out() {
 /// A trillion coins of eight decimals does not fit a mantissa; its digits do come out where the printed scale is known.
 #[test]
 fn digits_of_an_altered_number_come_back_by_the_printed_scale() {
-    let mut book = Book::new(Spec { depth: 10, truncate: true, kraken_checksum: true });
+    let mut book = Book::new(Spec { depth: 10, truncate: true, checksum: Checksum::Kraken });
     book.set_scales(8, 8);
     book.load(&[row(Side::Ask, "0.00000731", "1000000000000.00000000")], &mut Vec::new()).unwrap();
     assert!(book.best(Side::Ask).unwrap().size.altered);
     assert_eq!(book.checksum(), twin::crc32(b"731100000000000000000000"));
+}
+
+/// Bitfinex's own test of its Go client: a snapshot, one update, and the checksum that follows.
+#[test]
+fn bitfinex_checks_out() {
+    let bids = "0.0000011 271510.49 0.00000109 500793.10790141 0.00000108 776367.43 0.00000107 23329.54842056 \
+                0.00000106 116868.87735849 0.00000105 205000 0.00000103 227308.25386407 0.00000102 105000 \
+                0.00000101 2970 0.000001 21000 7e-7 10000 6.6e-7 10000 6e-7 100000 4.9e-7 10000 2.5e-7 2000 \
+                6e-8 100000 5e-8 200000 1e-8 640000";
+    let asks = "0.00000111 4847.13 0.00000112 528102.69042633 0.00000113 302397.07 0.00000114 339088.93 \
+                0.00000126 245944.06 0.00000127 5000 0.0000013 5000 0.00000134 8249.18938656 \
+                0.00000136 13161.25184766 0.00000145 2914 0.0000015 54448.5 0.00000152 5538.54849594 \
+                0.00000153 62691.75475079 0.00000159 2914 0.0000016 52631.10296831 0.00000164 4000 \
+                0.00000166 3831.46784605 0.00000171 14575.17730379 0.00000174 3124.81815395 0.0000018 18000 \
+                0.00000182 16000 0.00000186 4000 0.00000189 10000.686624 0.00000191 14500 0.00000193 2422";
+    let mut book = Book::new(Spec { depth: 25, truncate: false, checksum: Checksum::Bitfinex });
+    book.load(&[levels(Side::Bid, bids), levels(Side::Ask, asks)].concat(), &mut Vec::new()).unwrap();
+    book.apply(&[row(Side::Bid, "0.0000011", "266122.94")], &mut Vec::new()).unwrap();
+    assert_eq!(book.checksum() as i32, -1_175_357_890);
+    assert_eq!(book.prove(Some(1_293_492_257)), Proof::Failed);
+}
+
+/// OKX's documentation of the time: sides of two and two, of one and three levels.
+#[test]
+fn okx_checks_out_and_zero_counts_as_absent() {
+    for (bids, asks, checksum) in
+        [("3366.1 7 3366 6", "3366.8 9 3368 8", -1_881_014_294), ("3366.1 7", "3366.8 9 3368 8 3372 8", 831_078_360)]
+    {
+        let mut book = Book::new(Spec { depth: 400, truncate: false, checksum: Checksum::Okx });
+        book.load(&[levels(Side::Bid, bids), levels(Side::Ask, asks)].concat(), &mut Vec::new()).unwrap();
+        assert_eq!(book.checksum() as i32, checksum);
+        assert_eq!(book.prove(Some(checksum as u32)), Proof::Passed);
+        assert_eq!(book.prove(Some(checksum as u32 ^ 1)), Proof::Failed);
+        assert_eq!([book.prove(Some(0)), book.prove(None)], [Proof::Absent, Proof::Absent]);
+    }
+}
+
+/// A price of a hundred decimals does not fit the kept text, and counts all the same.
+#[test]
+fn texts_of_any_length_are_summed() {
+    let price = format!("0.{}1", "0".repeat(99));
+    let rows = [row(Side::Bid, &price, "5"), row(Side::Ask, "1", "92233720368547.75806")];
+    let mut book = Book::new(Spec { depth: 25, truncate: false, checksum: Checksum::Okx });
+    book.load(&rows, &mut Vec::new()).unwrap();
+    assert_eq!(book.checksum(), twin::crc32(format!("{price}:5:1:92233720368547.75806").as_bytes()));
+}
+
+/// Comparing is never skipped: a wrong checksum that comes with a change far from the touch, or with none, is found.
+#[test]
+fn a_wrong_checksum_on_a_deep_message_is_found() {
+    let snapshot: Vec<Row> = (0..100)
+        .flat_map(|step| [(Side::Bid, 1000 - step), (Side::Ask, 1001 + step)])
+        .map(|(side, price)| Row { side, price: Decimal::new(price, 1), size: Decimal::new(price, 3), count: 0 })
+        .collect();
+    for rule in [Checksum::Kraken, Checksum::Okx, Checksum::Bitfinex] {
+        let mut book = Book::new(Spec { depth: 100, truncate: true, checksum: rule });
+        book.load(&snapshot, &mut Vec::new()).unwrap();
+        let right = book.checksum();
+        for rows in [&[row(Side::Bid, "90.5", "7")][..], &[]] {
+            book.apply(rows, &mut Vec::new()).unwrap();
+            assert_eq!(book.prove(Some(right)), Proof::Passed);
+            assert_eq!(book.prove(Some(right ^ 0x8000)), Proof::Failed);
+        }
+    }
+}
+
+#[test]
+fn a_level_knows_the_message_that_changed_it_last() {
+    let mut book = Book::new(Spec { depth: 0, truncate: false, checksum: Checksum::None });
+    book.load(&[row(Side::Bid, "1", "1"), row(Side::Bid, "2", "1")], &mut Vec::new()).unwrap();
+    book.apply(&[row(Side::Bid, "1.0", "3")], &mut Vec::new()).unwrap();
+    book.apply(&[], &mut Vec::new()).unwrap();
+    let changed: Vec<_> = book.levels(Side::Bid).map(|level| level.changed).collect();
+    assert_eq!((changed, book.messages()), (vec![1, 2], 3));
 }

@@ -5,13 +5,13 @@ mod twin;
 
 use std::collections::BTreeMap;
 use support::recording;
-use tickplant_core::book::{Book, Spec};
+use tickplant_core::book::{Book, Checksum, Spec};
 use tickplant_core::decimal::Decimal;
 use tickplant_core::event::{BookEvent, Decode, Decoded, Event, QuoteEvent, Row, TradeEvent};
 use tickplant_core::record::Side;
 use tickplant_core::venues::{decoder, tolerant_decoder};
 
-const FULL: Spec = Spec { depth: 0, truncate: false, kraken_checksum: false };
+const FULL: Spec = Spec { depth: 0, truncate: false, checksum: Checksum::None };
 
 fn is_frame(line: &[u8]) -> bool {
     line.first().is_some_and(u8::is_ascii_digit)
@@ -36,7 +36,7 @@ fn published_kraken_checksums() {
                 rows.push(Row { side, price: number(0), size: number(1), count: 0 });
             }
         }
-        let spec = Spec { depth: 10, truncate: true, kraken_checksum: true };
+        let spec = Spec { depth: 10, truncate: true, checksum: Checksum::Kraken };
         let (mut book, mut plain) = (Book::new(spec), twin::Twin::default());
         book.load(&rows, &mut Vec::new()).unwrap();
         plain.apply(&rows, &spec);

@@ -4,7 +4,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use tickplant_core::book::{Book, Spec};
+use tickplant_core::book::{Book, Checksum, Spec};
 use tickplant_core::decimal::Decimal;
 use tickplant_core::event::{
     BookEvent, Change, Decode, DecodeError, Decoded, Event, QuoteEvent, Row, Span, TradeEvent,
@@ -144,7 +144,7 @@ impl LevelBook {
     #[new]
     #[pyo3(signature = (depth = 0, *, truncate = false, checksum = false))]
     fn new(depth: u32, truncate: bool, checksum: bool) -> Self {
-        let spec = Spec { depth, truncate, kraken_checksum: checksum };
+        let spec = Spec { depth, truncate, checksum: if checksum { Checksum::Kraken } else { Checksum::None } };
         Self { book: Book::new(spec), changes: Vec::new() }
     }
 

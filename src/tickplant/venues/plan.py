@@ -52,7 +52,7 @@ class BookPlan(Struct, frozen=True, kw_only=True):
 
     continuity: Literal["none", "range", "previous"]
     snapshot: Literal["in_band"] | FetchedSnapshot
-    checksum: Literal["none", "kraken"] = "none"
+    checksum: Literal["none", "kraken", "okx", "bitfinex"] = "none"
     truncate: bool = False
     crossed_is_fault: bool = True
 

@@ -1,97 +1,129 @@
-//! Kraken's book checksum: CRC32 (IEEE) over the top ten asks, then the top ten bids, best first; of each level the
-//! price and then the size, written at the venue's printed precision without the point and without leading zeros.
-//! Source: docs.kraken.com, "Spot Websockets (v2) - Book Checksum"; v1 has the same rule.
+//! The checksums that venues send of a book. Each is a CRC32 (IEEE) of a text made of the top ranks, best first:
 //!
-//! Writing digits is the cost, so each of the top ranks keeps its text until the level changes, a side that did not
-//! change keeps its bytes, and the value is kept while neither side changed.
+//! | rule | ranks | text | source |
+//! |---|---|---|---|
+//! | Kraken v1, v2 | 10 | asks, then bids; price and size without point and leading zeros | docs.kraken.com, "Book checksum" |
+//! | Okx, Bitget | 25 | `bid:size:ask:size:...`, a side that ran out is left out; as on the wire | their documentation until 2026 |
+//! | Bitfinex | 25 | as Okx, asks' amounts negative, as JavaScript prints numbers | docs.bitfinex.com, "WebSocket checksum" |
+//!
+//! Writing digits is the cost, so each top rank keeps its text until its level changes, and the value is kept while no
+//! top rank changed. Comparing it is never skipped.
 
-use super::side::Levels;
-use super::{Level, UNKNOWN_SCALE};
-use crate::decimal::Decimal;
+use super::sorted::{Priced, Sorted};
+use super::text::{javascript, Text, TEXT_BYTES};
+use super::Slot;
 use crate::record::Side;
+use std::fmt::Write;
 
-const RANKS: usize = 10;
-/// Two 63-bit mantissas are 38 digits; the rest is for zeros that the wire lost.
-const TEXT_BYTES: usize = 63;
-/// More lost zeros than this for one number are not believed: the number counts as it stood on the wire.
-const ZEROS_MOST: u8 = 12;
+/// How the venue makes its checksum of a book.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    #[default]
+    None,
+    Kraken,
+    /// OKX and Bitget, of the time when they sent one: today 0 stands there, which counts as absent.
+    Okx,
+    Bitfinex,
+}
+
+impl Checksum {
+    const fn ranks(self) -> usize {
+        match self {
+            Checksum::None => 0,
+            Checksum::Kraken => 10,
+            Checksum::Okx | Checksum::Bitfinex => 25,
+        }
+    }
+}
 
 /// The kept texts and value of one book.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Checksum {
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    rule: Checksum,
     asks: Ranks,
     bids: Ranks,
-    /// CRC after the asks alone, and after both.
+    /// Of Kraken: the CRC after the asks alone.
     crc_asks: u32,
     crc: u32,
+    /// The text that is summed; kept for its memory.
+    text: Vec<u8>,
 }
 
 /// The texts of one side's top ranks.
 #[derive(Clone, Debug)]
 struct Ranks {
-    texts: [Text; RANKS],
+    texts: Box<[Text]>,
     changed: bool,
 }
 
-/// One level's digits; of length 0 while they are not written yet.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Text {
-    bytes: [u8; TEXT_BYTES],
-    length: u8,
-}
-
-impl Text {
-    const UNWRITTEN: Text = Text { bytes: [0; TEXT_BYTES], length: 0 };
-}
-
-impl Default for Ranks {
-    fn default() -> Self {
-        Self { texts: [Text::UNWRITTEN; RANKS], changed: true }
+impl Ranks {
+    fn new(rule: Checksum) -> Self {
+        Self { texts: vec![Text::UNWRITTEN; rule.ranks()].into(), changed: true }
     }
 }
 
-impl Checksum {
+impl Kept {
+    pub fn new(rule: Checksum) -> Self {
+        let text = vec![0; rule.ranks() * TEXT_BYTES];
+        Self { rule, asks: Ranks::new(rule), bids: Ranks::new(rule), crc_asks: 0, crc: 0, text }
+    }
+
+    pub fn rule(&self) -> Checksum {
+        self.rule
+    }
+
+    /// Ranks that count.
+    #[inline]
+    pub fn ranks(&self) -> usize {
+        self.asks.texts.len()
+    }
+
     /// Every kept text is void.
     pub fn forget(&mut self) {
-        self.asks = Ranks::default();
-        self.bids = Ranks::default();
+        for side in [&mut self.asks, &mut self.bids] {
+            side.texts.fill(Text::UNWRITTEN);
+            side.changed = true;
+        }
     }
 
     #[inline]
     pub fn changed(&mut self, side: Side, rank: usize) {
-        if rank < RANKS {
-            let ranks = self.ranks(side);
-            ranks.texts[rank] = Text::UNWRITTEN;
+        let ranks = self.side(side);
+        if let Some(text) = ranks.texts.get_mut(rank) {
+            text.length = 0;
             ranks.changed = true;
         }
     }
 
     #[inline]
     pub fn inserted(&mut self, side: Side, rank: usize) {
-        if rank < RANKS {
-            self.ranks(side).texts.copy_within(rank..RANKS - 1, rank + 1);
+        let ranks = self.side(side);
+        if rank < ranks.texts.len() {
+            let last = ranks.texts.len() - 1;
+            ranks.texts.copy_within(rank..last, rank + 1);
             self.changed(side, rank);
         }
     }
 
     #[inline]
     pub fn removed(&mut self, side: Side, rank: usize) {
-        if rank < RANKS {
-            self.ranks(side).texts.copy_within(rank + 1.., rank);
-            self.changed(side, RANKS - 1);
+        let ranks = self.side(side);
+        if rank < ranks.texts.len() {
+            let last = ranks.texts.len() - 1;
+            ranks.texts.copy_within(rank + 1.., rank);
+            self.changed(side, last);
         }
     }
 
     /// The side was cut to `depth` levels.
     #[inline]
     pub fn cut(&mut self, side: Side, depth: usize) {
-        for rank in depth..RANKS {
+        for rank in depth..self.ranks() {
             self.changed(side, rank);
         }
     }
 
-    fn ranks(&mut self, side: Side) -> &mut Ranks {
+    fn side(&mut self, side: Side) -> &mut Ranks {
         if side == Side::Ask {
             &mut self.asks
         } else {
@@ -99,26 +131,57 @@ impl Checksum {
         }
     }
 
-    pub fn value(&mut self, asks: &Levels, bids: &Levels, scales: (u8, u8)) -> u32 {
-        let asks_changed = self.asks.changed;
-        if asks_changed {
-            self.crc_asks = self.asks.crc(asks, scales, 0);
-        }
-        if asks_changed || self.bids.changed {
-            self.crc = self.bids.crc(bids, scales, self.crc_asks);
+    pub fn value(&mut self, asks: &Sorted<Slot>, bids: &Sorted<Slot>, scales: (u8, u8)) -> u32 {
+        match self.rule {
+            Checksum::Kraken => self.one_after_the_other(asks, bids, scales),
+            Checksum::None | Checksum::Okx | Checksum::Bitfinex if self.asks.changed || self.bids.changed => {
+                self.crc = self.in_turn(asks, bids);
+            }
+            _ => {}
         }
         self.crc
+    }
+
+    fn one_after_the_other(&mut self, asks: &Sorted<Slot>, bids: &Sorted<Slot>, scales: (u8, u8)) {
+        let asks_changed = self.asks.changed;
+        if asks_changed {
+            self.crc_asks = self.asks.kraken(asks, scales, 0, &mut self.text);
+        }
+        if asks_changed || self.bids.changed {
+            self.crc = self.bids.kraken(bids, scales, self.crc_asks, &mut self.text);
+        }
+    }
+
+    fn in_turn(&mut self, asks: &Sorted<Slot>, bids: &Sorted<Slot>) -> u32 {
+        self.text.clear();
+        let (mut bid_levels, mut ask_levels) = (bids.best_first(), asks.best_first());
+        for (bid_text, ask_text) in self.bids.texts.iter_mut().zip(&mut *self.asks.texts) {
+            for (text, level, side) in
+                [(bid_text, bid_levels.next(), Side::Bid), (ask_text, ask_levels.next(), Side::Ask)]
+            {
+                let Some(level) = level else { continue };
+                if text.length == 0 {
+                    *text = Text::keep(&write(self.rule, side, level));
+                }
+                match text.is_long() {
+                    false => self.text.extend_from_slice(&text.bytes[..usize::from(text.length)]),
+                    true => self.text.extend_from_slice(write(self.rule, side, level).as_bytes()),
+                }
+            }
+        }
+        (self.asks.changed, self.bids.changed) = (false, false);
+        // Each text ends with the separator of the next one.
+        crc32fast::hash(self.text.strip_suffix(b":").unwrap_or_default())
     }
 }
 
 impl Ranks {
     /// Continues `crc` with this side's texts.
-    fn crc(&mut self, levels: &Levels, scales: (u8, u8), crc: u32) -> u32 {
-        let mut bytes = [0; RANKS * TEXT_BYTES];
+    fn kraken(&mut self, levels: &Sorted<Slot>, scales: (u8, u8), crc: u32, bytes: &mut [u8]) -> u32 {
         let mut end = 0;
         for (text, level) in self.texts.iter_mut().zip(levels.best_first()) {
             if text.length == 0 {
-                *text = write(level, scales);
+                *text = Text::kraken(level.price(), level.size(), scales);
             }
             // The whole text is copied, since a copy of fixed size is one move; the next one overwrites what is too much.
             bytes[end..end + TEXT_BYTES].copy_from_slice(&text.bytes);
@@ -131,51 +194,16 @@ impl Ranks {
     }
 }
 
-fn write(level: &Level, (price_scale, size_scale): (u8, u8)) -> Text {
-    let mut text = Text::UNWRITTEN;
-    let end = write_number(&mut text.bytes, 0, level.price, price_scale);
-    text.length = write_number(&mut text.bytes, end, level.size, size_scale) as u8;
-    text
-}
-
-/// Appends a number's digits at `start` and gives the new end. A zero is leading zeros only: nothing.
-fn write_number(bytes: &mut [u8; TEXT_BYTES], start: usize, number: Decimal, scale: u8) -> usize {
-    let mut rest = number.mantissa.unsigned_abs();
-    if rest == 0 {
-        return start;
-    }
-    let length = rest.ilog10() as usize + 1;
-    let mut at = start + length;
-    while rest >= 100 {
-        at -= 2;
-        bytes[at..at + 2].copy_from_slice(pair(rest % 100));
-        rest /= 100;
-    }
-    if rest >= 10 {
-        bytes[start..start + 2].copy_from_slice(pair(rest));
-    } else {
-        bytes[start] = b'0' + rest as u8;
-    }
-    let zeros = match scale.saturating_sub(number.scale) {
-        lost @ 1..=ZEROS_MOST if scale != UNKNOWN_SCALE => usize::from(lost),
-        _ => 0,
-    };
-    bytes[start + length..start + length + zeros].fill(b'0');
-    start + length + zeros
-}
-
-/// The two digits of a number below 100.
-fn pair(number: u64) -> &'static [u8] {
-    const PAIRS: [u8; 200] = {
-        let mut pairs = [0; 200];
-        let mut at = 0;
-        while at < 200 {
-            pairs[at] = b'0' + (at / 20) as u8;
-            pairs[at + 1] = b'0' + (at / 2 % 10) as u8;
-            at += 2;
+/// A level with the separator behind it.
+fn write(rule: Checksum, side: Side, level: &Slot) -> String {
+    let mut text = String::with_capacity(TEXT_BYTES);
+    // A string takes whatever is written: there is no error to lose.
+    let _ = match rule {
+        Checksum::Bitfinex if side == Side::Ask => {
+            write!(text, "{}:-{}:", javascript(level.price()), javascript(level.size()))
         }
-        pairs
+        Checksum::Bitfinex => write!(text, "{}:{}:", javascript(level.price()), javascript(level.size())),
+        _ => write!(text, "{}:{}:", level.price(), level.size()),
     };
-    let at = number as usize * 2;
-    &PAIRS[at..at + 2]
+    text
 }

@@ -1,18 +1,27 @@
 //! Order books by price level: pure state, told what the venue said, telling what changed.
 //!
-//! A book keeps each side as a vector sorted by value with the best level at the end, so that the changes near the touch,
-//! which are nearly all, move little memory. Prices are compared exactly whatever their scales (0.10 and 0.1 are one
-//! level) and every number keeps the scale that it had on the wire.
+//! A book keeps each side sorted by value with the best level at the end, so that the changes near the touch, which are
+//! nearly all, move little memory. Prices are compared exactly whatever their scales (0.10 and 0.1 are one level) and
+//! every number keeps the scale that it had on the wire.
+//!
+//! What bad rows do: a negative size or a row without a side refuses the whole message; of rows with one price the last
+//! wins, in a snapshot as in an update; a snapshot may be unsorted; a delete of an unknown level is counted. What is no
+//! number that 63 bits hold exactly never gets here: the decoder refuses it. A crossed book is told, not refused: it is
+//! legal on some venues and the session knows which.
 
 mod checksum;
-mod side;
+mod sorted;
+mod text;
+
+pub use checksum::Checksum;
 
 use crate::decimal::Decimal;
 use crate::event::{Change, Row};
 use crate::record::{Action, Side};
-use checksum::Checksum;
-use side::Levels;
+use checksum::Kept;
+use sorted::{Priced, Sorted};
 use std::fmt;
+use text::UNKNOWN_SCALE;
 
 /// What a book is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +30,8 @@ pub struct Spec {
     pub depth: u32,
     /// After every message each side is cut to `depth`: the venue sends no delete for what falls out.
     pub truncate: bool,
-    /// [`Book::checksum`] will be asked for often: keep the digits of the top ranks between messages.
-    pub kraken_checksum: bool,
+    /// The checksum that the venue sends of the book.
+    pub checksum: Checksum,
 }
 
 /// One price level, its numbers as they stood on the wire when they were last sent.
@@ -32,6 +41,62 @@ pub struct Level {
     pub size: Decimal,
     /// Orders at the level where the venue says so, else 0.
     pub count: u32,
+    /// The message that changed the level last, as [`Book::messages`] counts: who was told the book up to a message
+    /// needs the levels of the later ones only.
+    pub changed: u64,
+}
+
+/// What the venue's checksum says of a book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The venue sent none that counts.
+    Absent,
+    Passed,
+    Failed,
+}
+
+/// A level as it is kept: half a cache line.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    price: i64,
+    size: i64,
+    changed: u64,
+    count: u32,
+    price_scale: u8,
+    size_scale: u8,
+    price_altered: bool,
+    size_altered: bool,
+}
+
+impl Slot {
+    #[inline]
+    fn new(row: &Row, changed: u64) -> Self {
+        Self {
+            price: row.price.mantissa,
+            size: row.size.mantissa,
+            changed,
+            count: row.count,
+            price_scale: row.price.scale,
+            size_scale: row.size.scale,
+            price_altered: row.price.altered,
+            size_altered: row.size.altered,
+        }
+    }
+
+    fn size(&self) -> Decimal {
+        Decimal { mantissa: self.size, scale: self.size_scale, altered: self.size_altered }
+    }
+
+    fn level(&self) -> Level {
+        Level { price: self.price(), size: self.size(), count: self.count, changed: self.changed }
+    }
+}
+
+impl Priced for Slot {
+    #[inline]
+    fn price(&self) -> Decimal {
+        Decimal { mantissa: self.price, scale: self.price_scale, altered: self.price_altered }
+    }
 }
 
 /// Why a message was refused. The book is as it was before the message; the caller resyncs it.
@@ -58,11 +123,12 @@ impl std::error::Error for BookError {}
 #[derive(Clone, Debug)]
 pub struct Book {
     spec: Spec,
-    bids: Levels,
-    asks: Levels,
-    checksum: Option<Box<Checksum>>,
+    bids: Sorted<Slot>,
+    asks: Sorted<Slot>,
+    checksum: Option<Box<Kept>>,
     /// Printed decimals of prices and sizes; 255: not known.
     scales: (u8, u8),
+    messages: u64,
     unknown_deletes: u64,
 }
 
@@ -70,10 +136,11 @@ impl Book {
     pub fn new(spec: Spec) -> Self {
         Self {
             spec,
-            bids: Levels::new(Side::Bid),
-            asks: Levels::new(Side::Ask),
-            checksum: spec.kraken_checksum.then(Box::default),
+            bids: Sorted::new(Side::Bid),
+            asks: Sorted::new(Side::Ask),
+            checksum: (spec.checksum != Checksum::None).then(|| Box::new(Kept::new(spec.checksum))),
             scales: (UNKNOWN_SCALE, UNKNOWN_SCALE),
+            messages: 0,
             unknown_deletes: 0,
         }
     }
@@ -81,6 +148,9 @@ impl Book {
     /// Decimals that the venue prints for prices and sizes, 255 where they are not known. The checksum needs them where a
     /// venue sends JSON numbers that have lost their trailing zeros.
     pub fn set_scales(&mut self, price: u8, size: u8) {
+        if self.scales == (price, size) {
+            return;
+        }
         self.scales = (price, size);
         if let Some(checksum) = &mut self.checksum {
             checksum.forget();
@@ -92,6 +162,7 @@ impl Book {
     pub fn load(&mut self, rows: &[Row], changes: &mut Vec<Change>) -> Result<(), BookError> {
         check(rows)?;
         self.clear();
+        self.messages += 1;
         changes.push(Change {
             action: Action::Clear,
             side: Side::None,
@@ -100,11 +171,12 @@ impl Book {
             count: 0,
             window: false,
         });
-        let depth = self.depth_kept();
-        for side in [&mut self.bids, &mut self.asks] {
-            side.load(rows, depth);
-            let name = side.side();
-            changes.extend(side.best_first().map(|level| change(Action::Add, name, level)));
+        let (depth, message) = (self.depth_kept(), self.messages);
+        for levels in [&mut self.bids, &mut self.asks] {
+            let side = levels.side();
+            let own = rows.iter().filter(|row| row.side == side).map(|row| Slot::new(row, message));
+            levels.load(own, |level| level.size != 0, depth);
+            changes.extend(levels.best_first().map(|level| change(Action::Add, side, level)));
         }
         Ok(())
     }
@@ -114,30 +186,32 @@ impl Book {
     /// counted) and one with `window` for each level that the cut drops.
     pub fn apply(&mut self, rows: &[Row], changes: &mut Vec<Change>) -> Result<(), BookError> {
         check(rows)?;
+        self.messages += 1;
         for row in rows {
-            let level = Level { price: row.price, size: row.size, count: row.count };
+            let level = Slot::new(row, self.messages);
             let levels = if row.side == Side::Bid { &mut self.bids } else { &mut self.asks };
+            let checksum = self.checksum.as_deref_mut();
             match (levels.find(&row.price), row.size.is_zero()) {
-                (Ok(rank), false) => {
-                    levels.set(rank, level);
+                (Ok(place), false) => {
+                    if let Some(checksum) = checksum {
+                        checksum.changed(row.side, levels.rank(place, checksum.ranks()));
+                    }
+                    *levels.get_mut(place) = level;
                     changes.push(change(Action::Modify, row.side, &level));
-                    if let Some(checksum) = &mut self.checksum {
-                        checksum.changed(row.side, rank);
-                    }
                 }
-                (Err(rank), false) => {
-                    levels.insert(rank, level);
+                (Err(place), false) => {
+                    if let Some(checksum) = checksum {
+                        checksum.inserted(row.side, levels.rank_before(place, checksum.ranks()));
+                    }
+                    levels.insert(place, level);
                     changes.push(change(Action::Add, row.side, &level));
-                    if let Some(checksum) = &mut self.checksum {
-                        checksum.inserted(row.side, rank);
-                    }
                 }
-                (Ok(rank), true) => {
-                    levels.remove(rank);
-                    changes.push(change(Action::Cancel, row.side, &level));
-                    if let Some(checksum) = &mut self.checksum {
-                        checksum.removed(row.side, rank);
+                (Ok(place), true) => {
+                    if let Some(checksum) = checksum {
+                        checksum.removed(row.side, levels.rank(place, checksum.ranks()));
                     }
+                    levels.remove(place);
+                    changes.push(change(Action::Cancel, row.side, &level));
                 }
                 (Err(_), true) => self.unknown_deletes += 1,
             }
@@ -146,30 +220,38 @@ impl Book {
         Ok(())
     }
 
-    /// Kraken's CRC32 over the top ten asks, then the top ten bids. Costs next to nothing while no top rank changes.
+    /// The checksum of the book as the venue makes it (signed ones by their 32 bits). Costs next to nothing while no top
+    /// rank changes. 0 where the book was made without one.
     pub fn checksum(&mut self) -> u32 {
-        let mut fresh;
-        let checksum = match &mut self.checksum {
-            Some(kept) => kept,
-            None => {
-                fresh = Box::default();
-                &mut fresh
-            }
-        };
-        checksum.value(&self.asks, &self.bids, self.scales)
+        match &mut self.checksum {
+            Some(kept) => kept.value(&self.asks, &self.bids, self.scales),
+            None => 0,
+        }
+    }
+
+    /// Compares the book with the checksum that the venue sent. One of 0 is none on venues that retired theirs.
+    pub fn prove(&mut self, theirs: Option<u32>) -> Proof {
+        let rule = self.checksum.as_ref().map_or(Checksum::None, |kept| kept.rule());
+        match theirs {
+            None => Proof::Absent,
+            Some(_) if rule == Checksum::None => Proof::Absent,
+            Some(0) if rule == Checksum::Okx => Proof::Absent,
+            Some(theirs) if theirs == self.checksum() => Proof::Passed,
+            Some(_) => Proof::Failed,
+        }
     }
 
     pub fn best(&self, side: Side) -> Option<Level> {
-        self.side(side)?.best_first().next().copied()
+        self.side(side)?.best().map(Slot::level)
     }
 
     /// Levels of a side, best first; none for `Side::None`.
     pub fn levels(&self, side: Side) -> impl Iterator<Item = Level> + Clone + '_ {
-        self.side(side).into_iter().flat_map(Levels::best_first).copied()
+        self.side(side).into_iter().flat_map(Sorted::best_first).map(Slot::level)
     }
 
     pub fn len(&self, side: Side) -> usize {
-        self.side(side).map_or(0, Levels::len)
+        self.side(side).map_or(0, Sorted::len)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -184,7 +266,12 @@ impl Book {
         }
     }
 
-    /// Drops every level; the scales and the count of unknown deletes stay.
+    /// Messages that the book has taken so far, snapshots too.
+    pub const fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Drops every level; the scales and the counts of messages and unknown deletes stay.
     pub fn clear(&mut self) {
         self.bids.clear();
         self.asks.clear();
@@ -198,7 +285,7 @@ impl Book {
         self.unknown_deletes
     }
 
-    fn side(&self, side: Side) -> Option<&Levels> {
+    fn side(&self, side: Side) -> Option<&Sorted<Slot>> {
         match side {
             Side::Bid => Some(&self.bids),
             Side::Ask => Some(&self.asks),
@@ -218,13 +305,13 @@ impl Book {
     fn cut(&mut self, changes: &mut Vec<Change>) {
         let depth = self.depth_kept();
         for levels in [&mut self.bids, &mut self.asks] {
-            let (side, length) = (levels.side(), levels.len());
-            if length <= depth {
+            if levels.len() <= depth {
                 continue;
             }
-            for dropped in levels.cut(depth) {
-                let size = Decimal::new(0, dropped.size.scale);
-                let cancel = change(Action::Cancel, side, &Level { size, count: 0, ..dropped });
+            let side = levels.side();
+            while levels.len() > depth {
+                let Some(dropped) = levels.pop_worst() else { break };
+                let cancel = change(Action::Cancel, side, &Slot { size: 0, count: 0, size_altered: false, ..dropped });
                 changes.push(Change { window: true, ..cancel });
             }
             if let Some(checksum) = &mut self.checksum {
@@ -234,10 +321,8 @@ impl Book {
     }
 }
 
-const UNKNOWN_SCALE: u8 = 255;
-
-fn change(action: Action, side: Side, level: &Level) -> Change {
-    Change { action, side, price: level.price, size: level.size, count: level.count, window: false }
+fn change(action: Action, side: Side, level: &Slot) -> Change {
+    Change { action, side, price: level.price(), size: level.size(), count: level.count, window: false }
 }
 
 /// Refuses a message before any of it is applied.

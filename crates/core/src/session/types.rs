@@ -213,6 +213,10 @@ pub enum Checksum {
     None,
     /// CRC32 over the top ten asks then bids, digits only (Kraken v1 and v2).
     Kraken,
+    /// CRC32 over the top 25 in turn, as on the wire (OKX and Bitget, where it is not 0).
+    Okx,
+    /// The same with JavaScript's numbers and negative asks.
+    Bitfinex,
 }
 
 /// Times of the health machine, in ns.

@@ -1,6 +1,6 @@
 //! One instrument's book as a reader of the log holds it.
 
-use crate::book::{Book, Spec};
+use crate::book::{Book, Checksum, Spec};
 use crate::clock::Nanos;
 use crate::decimal::Decimal;
 use crate::event::{Change, Row};
@@ -36,7 +36,7 @@ pub struct Replica {
 impl Default for Replica {
     fn default() -> Self {
         Self {
-            book: Book::new(Spec { depth: 0, truncate: false, kraken_checksum: false }),
+            book: Book::new(Spec { depth: 0, truncate: false, checksum: Checksum::None }),
             rows: Vec::new(),
             scratch: Vec::new(),
             clears: false,

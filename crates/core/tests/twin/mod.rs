@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
-use tickplant_core::book::Spec;
+use tickplant_core::book::{Checksum, Spec};
 use tickplant_core::decimal::Decimal;
 use tickplant_core::event::{Change, Row};
 use tickplant_core::record::{Action, Side};
@@ -64,6 +64,31 @@ impl Twin {
         }
     }
 
+    pub fn checksum(&self, rule: Checksum, (price_scale, size_scale): (u8, u8)) -> u32 {
+        match rule {
+            Checksum::None => 0,
+            Checksum::Kraken => self.kraken_checksum(price_scale, size_scale),
+            Checksum::Okx => self.checksum_in_turn(|number, _| number.to_string()),
+            Checksum::Bitfinex => self.checksum_in_turn(|number, negative| {
+                format!("{}{}", if negative { "-" } else { "" }, javascript(number))
+            }),
+        }
+    }
+
+    /// `bid:size:ask:size:...` over the top 25; `write` is told whether it writes an ask's size.
+    fn checksum_in_turn(&self, write: impl Fn(Decimal, bool) -> String) -> u32 {
+        let (bids, asks) = (self.best_first(Side::Bid), self.best_first(Side::Ask));
+        let mut words = Vec::new();
+        for rank in 0..25 {
+            for (levels, is_ask) in [(&bids, false), (&asks, true)] {
+                if let Some((price, size)) = levels.get(rank) {
+                    words.extend([write(*price, false), write(*size, is_ask)]);
+                }
+            }
+        }
+        crc32(words.join(":").as_bytes())
+    }
+
     pub fn kraken_checksum(&self, price_scale: u8, size_scale: u8) -> u32 {
         let mut text = String::new();
         for side in [Side::Ask, Side::Bid] {
@@ -81,6 +106,16 @@ fn digits(number: Decimal, printed: u8) -> String {
     let lost = if printed == 255 { 0 } else { usize::from(printed.saturating_sub(number.scale)) };
     text.push_str(&"0".repeat(lost));
     text.replace('.', "").trim_start_matches('0').to_owned()
+}
+
+/// Rust's shortest texts of a float are JavaScript's, but for where the exponent begins. Exact up to 15 digits.
+fn javascript(number: Decimal) -> String {
+    let value: f64 = number.to_string().parse().unwrap();
+    if value != 0.0 && value.abs() < 1e-6 {
+        format!("{value:e}")
+    } else {
+        value.to_string()
+    }
 }
 
 /// CRC-32 (IEEE 802.3), bit by bit.

@@ -9,7 +9,7 @@ use super::symbols::Slot;
 use super::sync::{Held, Kept, Position, Update, Verdict};
 use super::types::{BookPlan, Checksum, Connection, Continuity, Out, Snapshot, StreamName};
 use super::{Session, Told};
-use crate::book::{Book, Spec};
+use crate::book::{self, Book, Proof, Spec};
 use crate::clock::Nanos;
 use crate::event::{BookEvent, Chain, Row};
 use crate::record::{BookState, Reason, Repair, Stream, Subject, UNDEF_I64, UNDEF_U64};
@@ -61,8 +61,13 @@ impl BookSync {
     }
 
     pub(super) fn empty_book(plan: &BookPlan, depth: u32, scales: (u8, u8)) -> Book {
-        let kraken_checksum = plan.checksum == Checksum::Kraken;
-        let mut book = Book::new(Spec { depth, truncate: plan.truncate && depth > 0, kraken_checksum });
+        let checksum = match plan.checksum {
+            Checksum::None => book::Checksum::None,
+            Checksum::Kraken => book::Checksum::Kraken,
+            Checksum::Okx => book::Checksum::Okx,
+            Checksum::Bitfinex => book::Checksum::Bitfinex,
+        };
+        let mut book = Book::new(Spec { depth, truncate: plan.truncate && depth > 0, checksum });
         book.set_scales(scales.0, scales.1);
         book
     }
@@ -199,9 +204,9 @@ impl Session {
         true
     }
 
-    fn refuse(&mut self, slot: Slot, error: &crate::book::BookError, sample: &[u8], out: &mut Out) {
+    fn refuse(&mut self, slot: Slot, error: &book::BookError, sample: &[u8], out: &mut Out) {
         let reason = match error {
-            crate::book::BookError::NegativeSize { .. } => Reason::NegativeSize,
+            book::BookError::NegativeSize { .. } => Reason::NegativeSize,
             _ => Reason::BadMessage,
         };
         self.fault(slot, BookState::Mismatch, reason, sample, out);
@@ -210,11 +215,11 @@ impl Session {
     /// Compares the book with what the venue says of it, on every message that says something.
     fn prove(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) -> bool {
         let instrument = &mut self.instruments[slot as usize];
-        if self.plan.book.checksum == Checksum::Kraken {
-            match incoming.checksum {
-                None => instrument.counters.checksums_absent += 1,
-                Some(theirs) if theirs == instrument.sync.book.checksum() => instrument.counters.checksums_passed += 1,
-                Some(_) => {
+        if self.plan.book.checksum != Checksum::None {
+            match instrument.sync.book.prove(incoming.checksum) {
+                Proof::Absent => instrument.counters.checksums_absent += 1,
+                Proof::Passed => instrument.counters.checksums_passed += 1,
+                Proof::Failed => {
                     instrument.counters.checksums_failed += 1;
                     self.fault(slot, BookState::Mismatch, Reason::ChecksumMismatch, incoming.sample, out);
                     return false;

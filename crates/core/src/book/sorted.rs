@@ -1,0 +1,279 @@
+//! Sorted levels: one side of a book, in chunks of a sorted vector, the best level at the end of the last chunk.
+//!
+//! Nearly all changes fall near the touch, so they move the few levels behind them in one chunk. A book of some hundred
+//! levels is one chunk, a plain sorted vector; a full-depth book of 50,000 is some hundred chunks behind a short list of
+//! bounds that stays in the nearest cache. What was measured against it stands in bench/record.
+
+use crate::decimal::Decimal;
+use crate::record::Side;
+use std::cmp::Ordering;
+
+/// A chunk of this many levels is split in two.
+const CHUNK_LEVELS_MOST: usize = 128;
+/// A chunk of fewer levels joins its neighbour where both together stay below half of the most.
+const CHUNK_LEVELS_FEW: usize = 16;
+/// Chunks that became empty and are kept for the next split.
+const SPARE_CHUNKS_MOST: usize = 8;
+/// Levels next to the touch that are compared one by one before the search halves: most changes fall on them, and a
+/// straight run is predicted better than halving.
+const NEAR: usize = 8;
+
+/// What stands in a side of a book: something with a price.
+pub(super) trait Priced: Copy {
+    fn price(&self) -> Decimal;
+}
+
+/// Where a level stands or would stand: its chunk and its place in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    chunk: usize,
+    at: usize,
+}
+
+/// The levels of one side.
+#[derive(Clone, Debug)]
+pub(super) struct Sorted<T> {
+    side: Side,
+    /// Worst first, never without a chunk; no chunk is empty but the only one.
+    chunks: Vec<Vec<T>>,
+    /// Every level of a chunk is at its bound or nearer to the touch, and farther out than the next bound. The first
+    /// chunk takes all that is farther out than the second bound: its own bound means nothing.
+    bounds: Vec<Decimal>,
+    spare: Vec<Vec<T>>,
+    length: usize,
+}
+
+impl<T: Priced> Sorted<T> {
+    pub fn new(side: Side) -> Self {
+        Self { side, chunks: vec![Vec::new()], bounds: vec![Decimal::ZERO], spare: Vec::new(), length: 0 }
+    }
+
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    pub fn clear(&mut self) {
+        self.chunks.truncate(1);
+        self.bounds.truncate(1);
+        self.chunks[0].clear();
+        self.length = 0;
+    }
+
+    pub fn best_first(&self) -> impl Iterator<Item = &T> + Clone {
+        self.chunks.iter().rev().flat_map(|chunk| chunk.iter().rev())
+    }
+
+    pub fn best(&self) -> Option<&T> {
+        self.chunks.last().and_then(|chunk| chunk.last())
+    }
+
+    /// Where a price stands, or where it would stand.
+    #[inline]
+    pub fn find(&self, price: &Decimal) -> Result<Place, Place> {
+        let last = self.chunks.len() - 1;
+        if last > 0 && self.nearer(&self.bounds[last], price).is_lt() {
+            // The first chunk whose successor's bound is nearer than the price.
+            let chunk = self.bounds[1..last].partition_point(|bound| self.nearer(price, bound).is_le());
+            return self.find_in(chunk, self.chunks[chunk].len(), price);
+        }
+        let levels = &self.chunks[last];
+        for (rank, level) in levels.iter().rev().take(NEAR).enumerate() {
+            match self.nearer(&level.price(), price) {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(Place { chunk: last, at: levels.len() - 1 - rank }),
+                Ordering::Greater => return Err(Place { chunk: last, at: levels.len() - rank }),
+            }
+        }
+        self.find_in(last, levels.len().saturating_sub(NEAR), price)
+    }
+
+    fn find_in(&self, chunk: usize, end: usize, price: &Decimal) -> Result<Place, Place> {
+        // Worst first: what is farther out than the price comes before it.
+        let found = self.chunks[chunk][..end].binary_search_by(|level| self.nearer(price, &level.price()));
+        found.map(|at| Place { chunk, at }).map_err(|at| Place { chunk, at })
+    }
+
+    /// Less where `a` is nearer to the touch than `b`.
+    #[inline]
+    pub fn nearer(&self, a: &Decimal, b: &Decimal) -> Ordering {
+        if self.side == Side::Ask {
+            a.cmp_value(b)
+        } else {
+            b.cmp_value(a)
+        }
+    }
+
+    /// Levels that are nearer to the touch; counted no further than `most`.
+    #[inline]
+    pub fn rank(&self, place: Place, most: usize) -> usize {
+        self.ahead(place.chunk, self.chunks[place.chunk].len() - place.at - 1, most)
+    }
+
+    #[inline]
+    fn ahead(&self, chunk: usize, in_chunk: usize, most: usize) -> usize {
+        let mut rank = in_chunk;
+        for nearer in self.chunks[chunk + 1..].iter().rev() {
+            if rank >= most {
+                break;
+            }
+            rank += nearer.len();
+        }
+        rank
+    }
+
+    /// The rank that a level would have at a place where none is.
+    #[inline]
+    pub fn rank_before(&self, place: Place, most: usize) -> usize {
+        self.ahead(place.chunk, self.chunks[place.chunk].len() - place.at, most)
+    }
+
+    /// The changes take places as [`Sorted::find`] gave them, and no other change between.
+    #[inline]
+    pub fn get_mut(&mut self, place: Place) -> &mut T {
+        &mut self.chunks[place.chunk][place.at]
+    }
+
+    #[inline]
+    pub fn insert(&mut self, place: Place, level: T) {
+        self.length += 1;
+        let levels = &mut self.chunks[place.chunk];
+        levels.insert(place.at, level);
+        if levels.len() >= CHUNK_LEVELS_MOST {
+            self.split(place.chunk);
+        }
+    }
+
+    #[inline]
+    pub fn remove(&mut self, place: Place) -> T {
+        self.length -= 1;
+        let levels = &mut self.chunks[place.chunk];
+        let level = levels.remove(place.at);
+        if levels.len() < CHUNK_LEVELS_FEW && self.chunks.len() > 1 {
+            self.join(place.chunk);
+        }
+        level
+    }
+
+    fn split(&mut self, chunk: usize) {
+        let mut nearer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_LEVELS_MOST));
+        nearer.extend(self.chunks[chunk].drain(CHUNK_LEVELS_MOST / 2..));
+        self.bounds.insert(chunk + 1, nearer[0].price());
+        self.chunks.insert(chunk + 1, nearer);
+    }
+
+    /// Joins a chunk of few levels with the one farther out (the first with the next), unless that is too full. An empty
+    /// one goes in any case.
+    fn join(&mut self, chunk: usize) {
+        let into = chunk.saturating_sub(1);
+        let together = self.chunks[into].len() + self.chunks[into + 1].len();
+        if together > CHUNK_LEVELS_MOST / 2 && !self.chunks[chunk].is_empty() {
+            return;
+        }
+        let mut nearer = self.chunks.remove(into + 1);
+        self.bounds.remove(into + 1);
+        self.chunks[into].append(&mut nearer);
+        if self.spare.len() < SPARE_CHUNKS_MOST {
+            self.spare.push(nearer);
+        }
+    }
+
+    /// Takes away the worst level.
+    pub fn pop_worst(&mut self) -> Option<T> {
+        if self.length == 0 {
+            return None;
+        }
+        Some(self.remove(Place { chunk: 0, at: 0 }))
+    }
+
+    /// Replaces everything by these levels, in any order; of equal prices the last wins. Those that `keep` refuses are
+    /// left out afterwards: a zero size that comes last is no level.
+    pub fn load(&mut self, levels: impl Iterator<Item = T>, keep: impl Fn(&T) -> bool, depth: usize) {
+        let mut levels: Vec<T> = levels.collect();
+        levels.reverse();
+        // The sort is stable and the levels were reversed: of equal prices the last sent comes first and is the one kept.
+        levels.sort_by(|a, b| self.nearer(&b.price(), &a.price()));
+        levels.dedup_by(|later, kept| later.price().cmp_value(&kept.price()).is_eq());
+        levels.retain(keep);
+        let excess = levels.len().saturating_sub(depth);
+        self.clear();
+        self.length = levels.len() - excess;
+        for (index, part) in levels[excess..].chunks(CHUNK_LEVELS_MOST * 3 / 4).enumerate() {
+            if index > 0 {
+                self.chunks.push(self.spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_LEVELS_MOST)));
+                self.bounds.push(part[0].price());
+            }
+            self.chunks[index].extend_from_slice(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    impl Priced for i64 {
+        fn price(&self) -> Decimal {
+            Decimal::new(*self, 0)
+        }
+    }
+
+    fn check(sorted: &Sorted<i64>, twin: &BTreeSet<i64>) {
+        let own: Vec<i64> = sorted.best_first().copied().collect();
+        let theirs: Vec<i64> = match sorted.side() {
+            Side::Ask => twin.iter().copied().collect(),
+            _ => twin.iter().rev().copied().collect(),
+        };
+        assert_eq!(own, theirs);
+        assert_eq!(sorted.len(), twin.len());
+        assert!(sorted.chunks.len() == 1 || sorted.chunks.iter().all(|chunk| !chunk.is_empty()));
+        assert_eq!(sorted.chunks.len(), sorted.bounds.len());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// Thousands of levels that come and go, in runs, so that chunks split, join and empty.
+        #[test]
+        fn any_history_keeps_the_order(
+            ask in any::<bool>(),
+            start in prop::collection::vec(0i64..3000, 0..800),
+            runs in prop::collection::vec((0i64..3000, 1i64..300, any::<bool>(), any::<bool>()), 1..25),
+        ) {
+            let mut sorted = Sorted::<i64>::new(if ask { Side::Ask } else { Side::Bid });
+            let mut twin: BTreeSet<i64> = start.iter().copied().collect();
+            sorted.load(start.into_iter(), |_| true, usize::MAX);
+            check(&sorted, &twin);
+            for (from, count, add, up) in runs {
+                for step in 0..count {
+                    let price = if up { from + step } else { from - step };
+                    let found = sorted.find(&Decimal::new(price, 0));
+                    assert_eq!(found.is_ok(), twin.contains(&price));
+                    match found {
+                        Ok(place) if !add => {
+                            let ahead = sorted.best_first().position(|&level| level == price).unwrap();
+                            assert_eq!(sorted.rank(place, 25).min(25), ahead.min(25));
+                            assert_eq!(sorted.remove(place), price);
+                            twin.remove(&price);
+                        }
+                        Err(place) if add => {
+                            sorted.insert(place, price);
+                            twin.insert(price);
+                        }
+                        _ => {}
+                    }
+                }
+                check(&sorted, &twin);
+            }
+            while let Some(worst) = sorted.pop_worst() {
+                assert_eq!(Some(worst), if ask { twin.pop_last() } else { twin.pop_first() });
+            }
+            check(&sorted, &twin);
+        }
+    }
+}
