@@ -10,6 +10,7 @@
 //! - [`session`]: the pure state machine of one loop, `step(input) -> records, wishes`;
 //! - [`log`]: lanes of records and journal, hot and archived;
 //! - [`views`]: books and wide rows that a reader derives from the log;
+//! - [`tape`]: a whole market on one connection, beside the plant;
 //! - [`plant`]: the loop that joins them: the only module that owns sockets, clock and lane at once.
 
 pub mod book;
@@ -20,6 +21,7 @@ pub mod log;
 pub mod plant;
 pub mod record;
 pub mod session;
+pub mod tape;
 pub mod venues;
 pub mod views;
 pub mod wire;

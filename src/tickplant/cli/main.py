@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from tickplant import __version__
 from tickplant.cli import about, common, demo, imports, read, run
 from tickplant.cli.common import Exit
+from tickplant.cli.tape import serve as tape_serve
 from tickplant.errors import TickplantError
 
 EPILOG = """Exit codes: 0 done, or ended by Ctrl-C or SIGTERM; 1 something that the command checks did not hold;
@@ -45,6 +46,7 @@ app.command()(run.record)
 app.command("import")(imports.import_files)
 app.command()(read.tail)
 app.command()(read.book)
+app.command("serve-tape")(tape_serve.serve_tape)
 app.command()(about.venues)
 app.command()(about.doctor)
 

@@ -1,0 +1,336 @@
+//! What is served: a synthetic market or a saved tape, one JSON object a trade, each by its number.
+
+use crate::clock::{Nanos, Rng};
+use memchr::memmem;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+/// A synthetic tape repeats its trades after so many, with higher times and sequences: the low five digits of both are
+/// the place in the round, which makes rendering a copy.
+const ROUND: u64 = 100_000;
+/// 2026-11-20 14:30:00 UTC in units of 100 s, one round of market time: 1,000 trades a second.
+const FIRST_TIME: u64 = 17_951_850;
+const FIRST_SEQUENCE: u64 = 1_000;
+/// Names that a person knows, the most traded first; the others are made up.
+const KNOWN: [&str; 16] = [
+    "SPY", "AAPL", "TSLA", "NVDA", "QQQ", "AMD", "AMZN", "MSFT", "META", "GOOG", "F", "BAC", "NIO", "INTC", "PLTR",
+    "BRK.B",
+];
+
+pub enum Source {
+    Synthetic(Synthetic),
+    Saved(Saved),
+}
+
+impl Source {
+    /// How many trades there are; `None` where they have no end.
+    pub fn count(&self) -> Option<u64> {
+        match self {
+            Self::Synthetic(_) => None,
+            Self::Saved(saved) => Some(saved.objects.len() as u64),
+        }
+    }
+
+    /// Appends trade `index`. `stamp` takes the place of a synthetic trade's time, in ns.
+    pub fn append(&self, index: u64, stamp: Option<Nanos>, out: &mut Vec<u8>) {
+        match self {
+            Self::Synthetic(synthetic) => synthetic.append(index, stamp, out),
+            Self::Saved(saved) => out.extend_from_slice(saved.object(index)),
+        }
+    }
+
+    /// The symbol of trade `index`; empty where a saved object has none.
+    pub fn symbol(&self, index: u64) -> &[u8] {
+        match self {
+            Self::Synthetic(synthetic) => synthetic.symbol(index),
+            Self::Saved(saved) => symbol_of(saved.object(index)),
+        }
+    }
+
+    /// Where the saved frame that holds trade `index` ends; `None` where frames were not saved.
+    pub fn frame_end(&self, index: u64) -> Option<u64> {
+        let Self::Saved(saved) = self else { return None };
+        saved.frames.get(saved.frames.partition_point(|&end| end <= index)).copied()
+    }
+}
+
+fn symbol_of(object: &[u8]) -> &[u8] {
+    let Some(at) = memmem::find(object, b"\"sym\":\"") else { return b"" };
+    let rest = object.get(at + 7..).unwrap_or_default();
+    rest.split(|&byte| byte == b'"').next().unwrap_or_default()
+}
+
+/// A market from a seed: Zipf-distributed symbols, prices that walk, objects of about 110 bytes as Polygon prints them.
+pub struct Synthetic {
+    /// The trades of a round, each up to the digits of its time.
+    text: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Synthetic {
+    pub fn new(symbols: u64, seed: u64) -> Self {
+        let names = names(symbols.max(1));
+        let mut rng = Rng::new(seed);
+        let mut prices: Vec<u64> = names.iter().map(|_| 1_000 + rng.below(500_000)).collect();
+        let mut weights = Vec::with_capacity(names.len());
+        let mut total = 0u64;
+        for rank in 1..=names.len() as u64 {
+            total += (1 << 32) / rank;
+            weights.push(total);
+        }
+        let (mut text, mut ends) = (Vec::with_capacity(ROUND as usize * 90), Vec::with_capacity(ROUND as usize));
+        for _ in 0..ROUND {
+            let drawn = rng.below(total);
+            let at = weights.partition_point(|&weight| weight <= drawn);
+            if let (Some(name), Some(price)) = (names.get(at), prices.get_mut(at)) {
+                *price = (*price + rng.below(21)).saturating_sub(10).clamp(1_000, 999_999);
+                append_head(&mut text, name, *price, &mut rng);
+            }
+            ends.push(text.len() as u32);
+        }
+        Self { text, ends }
+    }
+
+    fn head(&self, index: u64) -> &[u8] {
+        let at = (index % ROUND) as usize;
+        let start = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(at).copied().unwrap_or(start);
+        self.text.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    fn symbol(&self, index: u64) -> &[u8] {
+        symbol_of(self.head(index))
+    }
+
+    fn append(&self, index: u64, stamp: Option<Nanos>, out: &mut Vec<u8>) {
+        let (round, place) = (index / ROUND, index % ROUND);
+        let mut tail = [0u8; 64];
+        let mut room = Tail { bytes: &mut tail, at: 64 };
+        room.put(b"}");
+        room.digits((FIRST_SEQUENCE + round) * ROUND + place);
+        room.put(b",\"q\":");
+        room.digits(stamp.unwrap_or((FIRST_TIME + round) * ROUND + place));
+        let at = room.at;
+        out.extend_from_slice(self.head(index));
+        out.extend_from_slice(tail.get(at..).unwrap_or_default());
+    }
+}
+
+/// "00" to "99".
+const PAIRS: [u8; 200] = {
+    let mut pairs = [0; 200];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number * 2] = b'0' + (number / 10) as u8;
+        pairs[number * 2 + 1] = b'0' + (number % 10) as u8;
+        number += 1;
+    }
+    pairs
+};
+
+/// The end of an object, written from its last byte backwards.
+struct Tail<'a> {
+    bytes: &'a mut [u8; 64],
+    at: usize,
+}
+
+impl Tail<'_> {
+    fn put(&mut self, text: &[u8]) {
+        for &byte in text.iter().rev() {
+            self.at -= 1;
+            self.bytes[self.at] = byte;
+        }
+    }
+
+    fn digits(&mut self, mut number: u64) {
+        while number >= 100 {
+            let pair = (number % 100) as usize * 2;
+            number /= 100;
+            self.put(&PAIRS[pair..pair + 2]);
+        }
+        if number >= 10 {
+            self.put(&PAIRS[number as usize * 2..number as usize * 2 + 2]);
+        } else {
+            self.put(&[b'0' + number as u8]);
+        }
+    }
+}
+
+fn append_head(text: &mut Vec<u8>, name: &str, mills: u64, rng: &mut Rng) {
+    const SIZES: [u32; 8] = [100, 100, 100, 200, 10, 1, 500, 25];
+    const CONDITIONS: [&str; 6] =
+        ["\"c\":[0,12],", "\"c\":[12,37],", "\"c\":[14,41],", "\"c\":[37],", "", "\"c\":[0],"];
+    let pick = |rng: &mut Rng, most: usize| rng.below(most as u64) as usize;
+    let (exchange, tape, id) = (1 + rng.below(19), 1 + rng.below(3), 10_000 + rng.below(90_000));
+    let (size, conditions) = (SIZES[pick(rng, SIZES.len())], CONDITIONS[pick(rng, CONDITIONS.len())]);
+    let fraction = format!("{:03}", mills % 1000);
+    let fraction = fraction.trim_end_matches('0');
+    let (whole, point) = (mills / 1000, if fraction.is_empty() { "" } else { "." });
+    // A Vec takes every write.
+    let _ = write!(
+        text,
+        "{{\"ev\":\"T\",\"sym\":\"{name}\",\"x\":{exchange},\"i\":\"{id}\",\"z\":{tape},\"p\":{whole}{point}{fraction},\
+         \"s\":{size},{conditions}\"t\":"
+    );
+}
+
+/// So many different names of one to five capital letters, in an order that the count does not change.
+fn names(count: u64) -> Vec<String> {
+    let mut taken: BTreeSet<String> = BTreeSet::new();
+    let mut names: Vec<String> = KNOWN.iter().map(ToString::to_string).collect();
+    names.truncate(count as usize);
+    taken.extend(names.iter().cloned());
+    let mut rng = Rng::new(1);
+    while (names.len() as u64) < count {
+        let letters = 3 + rng.below(3);
+        let name: String = (0..letters).map(|_| char::from(b'A' + rng.below(26) as u8)).collect();
+        if taken.insert(name.clone()) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// A saved tape in memory: a file of lines, each one JSON object or one array of objects, which was a frame.
+pub struct Saved {
+    bytes: Vec<u8>,
+    objects: Vec<(u64, u32)>,
+    /// The number after the last trade of each frame, where lines were arrays.
+    frames: Vec<u64>,
+}
+
+impl Saved {
+    /// Reads a file, or says what is wrong with it and where. Plain text: what is packed is unpacked before.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let wrong = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut File::open(path).map_err(wrong)?, &mut bytes).map_err(wrong)?;
+        Self::new(bytes).map_err(|(line, what)| format!("{}:{line} {what}", path.display()))
+    }
+
+    fn new(bytes: Vec<u8>) -> Result<Self, (usize, &'static str)> {
+        let (mut objects, mut frames) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            let (text, before) = (line.trim_ascii(), objects.len());
+            if !text.is_empty() {
+                let found = scan_objects(line, start as u64, &mut objects);
+                found.map_err(|what| (number + 1, what))?;
+            }
+            if text.first() == Some(&b'[') && objects.len() > before {
+                frames.push(objects.len() as u64);
+            } else if objects.len() > before && !frames.is_empty() {
+                return Err((number + 1, "is an object after lines that are arrays: a tape has lines of one kind"));
+            }
+            start += line.len();
+        }
+        match objects.is_empty() {
+            true => Err((1, "holds no trade: a tape is lines of JSON objects, or of arrays of them")),
+            false => Ok(Self { bytes, objects, frames }),
+        }
+    }
+
+    fn object(&self, index: u64) -> &[u8] {
+        let Some(&(start, length)) = self.objects.get(index as usize) else { return b"" };
+        self.bytes.get(start as usize..start as usize + length as usize).unwrap_or_default()
+    }
+}
+
+/// Finds the outermost objects of a line: braces within strings, and escapes within those, are text.
+fn scan_objects(line: &[u8], base: u64, objects: &mut Vec<(u64, u32)>) -> Result<(), &'static str> {
+    let (mut depth, mut start, mut quoted, mut escaped) = (0usize, 0, false, false);
+    for (at, &byte) in line.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' if !quoted => {
+                if depth == 0 {
+                    start = at;
+                }
+                depth += 1;
+            }
+            b'}' if !quoted => {
+                depth = depth.checked_sub(1).ok_or("closes an object that was not opened")?;
+                if depth == 0 {
+                    let length = u32::try_from(at + 1 - start).map_err(|_| "is longer than 4 GiB")?;
+                    objects.push((base + start as u64, length));
+                }
+            }
+            b'[' | b']' | b',' | b' ' | b'\t' | b'\r' | b'\n' => {}
+            _ if depth == 0 => return Err("is neither a JSON object nor an array of objects"),
+            _ => {}
+        }
+    }
+    match depth {
+        0 => Ok(()),
+        _ => Err("ends within an object: the file is cut short"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(source: &Source, index: u64) -> String {
+        let mut out = Vec::new();
+        source.append(index, None, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_synthetic_trade_looks_like_the_feeds() {
+        let source = Source::Synthetic(Synthetic::new(6000, 7));
+        let mut bytes = 0;
+        for index in [0, 1, 77, 99_999, 100_000, 123_456_789, 950_000_000] {
+            let text = text(&source, index);
+            let trade: serde_json::Value = serde_json::from_str(&text).expect(&text);
+            assert!(text.starts_with("{\"ev\":\"T\",\"sym\":\""), "{text}");
+            assert_eq!(trade["q"], 100_000_000 + index);
+            assert_eq!(trade["t"], 1_795_185_000_000 + index);
+            assert_eq!(trade["sym"].as_str().unwrap().as_bytes(), source.symbol(index));
+            assert!(trade["p"].as_f64().unwrap() >= 1.0);
+            bytes += text.len();
+        }
+        assert!((100..120).contains(&(bytes / 7)), "{bytes}");
+    }
+
+    #[test]
+    fn a_seed_is_a_tape_and_the_first_symbols_are_the_busy_ones() {
+        let [one, same, other] = [3, 3, 4].map(|seed| Source::Synthetic(Synthetic::new(500, seed)));
+        assert!((0..1000).all(|index| text(&one, index) == text(&same, index)));
+        assert!((0..1000).any(|index| text(&one, index) != text(&other, index)));
+        let share = (0..ROUND).filter(|&index| one.symbol(index) == b"SPY").count();
+        assert!((10_000..20_000).contains(&share), "{share}");
+        let all: BTreeSet<Vec<u8>> = (0..ROUND).map(|index| one.symbol(index).to_vec()).collect();
+        assert_eq!(all.len(), 500);
+    }
+
+    #[test]
+    fn a_stamp_takes_the_place_of_the_time() {
+        let mut out = Vec::new();
+        Synthetic::new(10, 1).append(5, Some(1_795_185_000_123_456_789), &mut out);
+        let trade: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(trade["t"], 1_795_185_000_123_456_789u64);
+    }
+
+    #[test]
+    fn saved_tapes_of_both_kinds_are_read() {
+        let saved = Saved::new(b"{\"sym\":\"A\",\"n\":\"}{\\\"\"}\n\n{\"a\":{\"b\":1}}\r\n".to_vec()).unwrap();
+        assert_eq!(saved.object(0), b"{\"sym\":\"A\",\"n\":\"}{\\\"\"}");
+        assert_eq!(saved.object(1), b"{\"a\":{\"b\":1}}");
+        assert_eq!(saved.object(2), b"");
+        let source = Source::Saved(Saved::new(b"[{\"sym\":\"A\"},{\"sym\":\"B\"}]\n[]\n[{\"x\":1}]".to_vec()).unwrap());
+        assert_eq!((source.count(), source.symbol(1), source.symbol(2)), (Some(3), &b"B"[..], &b""[..]));
+        assert_eq!([0, 1, 2, 3].map(|index| source.frame_end(index)), [Some(2), Some(2), Some(3), None]);
+    }
+
+    #[test]
+    fn a_tape_that_is_none_is_refused_with_its_line() {
+        for (text, line) in [("", 1), ("{}\n{\"a\":", 2), ("{}\nab\n", 2), ("[{}]\n{}", 2), ("}", 1)] {
+            assert_eq!(Saved::new(text.into()).err().map(|(line, _)| line), Some(line), "{text}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""The tape: a whole market on one connection, dealt to workers, and the server that replays one."""
