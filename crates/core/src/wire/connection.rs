@@ -19,7 +19,7 @@ use super::frames::{self, FrameReader, Limits, Message, Outgoing, Place};
 use super::handshake::{self, HandshakeError, Request};
 use super::http;
 use super::proxy::Proxy;
-use super::tls::Tls;
+use super::tls::{Encryption, Tls};
 use super::transport::{Received, Transport};
 use super::url::Url;
 use crate::clock::{Nanos, Rng, SECOND};
@@ -189,6 +189,11 @@ impl WebSocket {
     /// The address that is tried or connected: the proxy's where there is one.
     pub fn address(&self) -> SocketAddr {
         self.sender.transport.address()
+    }
+
+    /// Who decrypts, and why not the kernel.
+    pub fn encryption(&self) -> Encryption {
+        self.sender.transport.encryption()
     }
 
     /// The subprotocol that the server chose.

@@ -52,6 +52,11 @@ pub enum Cause {
         what: String,
         hint: &'static str,
     },
+    /// The peer renewed its key and this kernel takes no second one: all up to there was given out, what follows cannot be
+    /// read. The next connection decrypts in user space: make it before this one is let go.
+    KeyRefused {
+        error: Errno,
+    },
     Handshake(HandshakeError),
     Frame(FrameError),
     /// The close handshake took place, or we closed and the peer was silent (then without a code).
@@ -81,7 +86,9 @@ impl WireError {
         match &self.cause {
             Cause::Setup(_) | Cause::NoAddress | Cause::Connect { .. } => Reason::ConnectFailed,
             Cause::Timeout { phase: Phase::Connecting, .. } => Reason::ConnectFailed,
-            Cause::Timeout { phase: Phase::Tls, .. } | Cause::Tls { .. } => Reason::TlsFailed,
+            Cause::Timeout { phase: Phase::Tls, .. } | Cause::Tls { .. } | Cause::KeyRefused { .. } => {
+                Reason::TlsFailed
+            }
             Cause::Timeout { .. } | Cause::Backlog { .. } => Reason::Silent,
             Cause::Handshake(error) => error.reason(),
             Cause::Frame(_) => Reason::ProtocolError,
@@ -116,6 +123,9 @@ impl WireError {
             }
             Cause::Timeout { .. } => "check the port, and ws:// against wss://",
             Cause::Tls { hint, .. } => hint,
+            Cause::KeyRefused { .. } => {
+                "reconnect at once: the next connection decrypts in user space; Linux 6.14 can do it"
+            }
             Cause::Handshake(error) => error.hint(),
             Cause::Frame(FrameError::TooLarge { .. }) => {
                 "set message_bytes_max higher if the venue sends such messages"
@@ -149,6 +159,9 @@ impl fmt::Display for Cause {
                 write!(f, "{} took longer than {} s", phase.name(), *after as f64 / SECOND as f64)
             }
             Cause::Tls { what, .. } => f.write_str(what),
+            Cause::KeyRefused { error } => {
+                write!(f, "the peer renewed its TLS key, which the kernel refused: {}", errno_text(*error))
+            }
             Cause::Handshake(error) => error.fmt(f),
             Cause::Frame(error) => write!(f, "illegal frame: {error}"),
             Cause::Closed { by_us, code, text } => {

@@ -2,7 +2,7 @@
 //!
 //! - [`frames`]: frames without a socket: bytes in, messages out in place;
 //! - [`handshake`], [`http`], [`url`], [`proxy`]: the way to an open connection, without a socket;
-//! - [`tls`]: which authorities are trusted, and decryption straight from a read;
+//! - [`tls`]: which authorities are trusted, and decryption straight from a read or by the kernel;
 //! - [`connection`]: the [`WebSocket`] that an event loop drives, over [`transport`];
 //! - [`fetch`]: HTTP replies for the loops, on a thread of its own;
 //! - [`blocking`]: a client without a loop, for tools and tests;
@@ -25,5 +25,5 @@ pub use error::{Cause, Phase, WireError};
 pub use fetch::{FetchOptions, FetchPort, FetchReply, FetchRequest, Fetcher};
 pub use frames::{FrameError, FrameReader, Limits, Message};
 pub use proxy::Proxy;
-pub use tls::Tls;
+pub use tls::{Encryption, KernelSupport, KernelTls, Tls};
 pub use url::Url;

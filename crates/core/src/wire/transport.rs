@@ -1,12 +1,14 @@
 //! One non-blocking TCP socket, plain or with TLS: one read a call, output that waits its turn.
+//!
+//! TLS begins with rustls; where the kernel takes over, the socket is from then on read and written as a plain one.
 
 use super::error::{Cause, Phase};
 use super::frames::FrameReader;
-use super::tls::{Tls, TlsStream};
+use super::tls::{Encryption, Handed, KernelStream, Tls, TlsStream};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// What one read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +21,17 @@ pub(super) enum Received {
     Ended,
 }
 
+/// Who makes and opens the records.
+enum Security {
+    Plain,
+    UserSpace(Box<TlsStream>),
+    Kernel(Box<KernelStream>),
+}
+
 pub(super) struct Transport {
     socket: OwnedFd,
     address: SocketAddr,
-    tls: Option<Box<TlsStream>>,
+    security: Security,
     out: Vec<u8>,
     sent: usize,
     /// Writing failed. Reading still goes on, for the peer may have said why before it left.
@@ -42,7 +51,7 @@ impl Transport {
         }
         match net::connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {
-                Ok(Self { socket, address, tls: None, out: Vec::new(), sent: 0, broken: false })
+                Ok(Self { socket, address, security: Security::Plain, out: Vec::new(), sent: 0, broken: false })
             }
             Err(error) => Err(error),
         }
@@ -70,36 +79,52 @@ impl Transport {
     pub(super) fn start_tls(&mut self, tls: &Tls, host: &str) -> Result<(), Cause> {
         let mut stream = Box::new(TlsStream::new(tls, host)?);
         stream.pump(&mut self.out, &mut |_| ())?;
-        self.tls = Some(stream);
+        self.security = Security::UserSpace(stream);
         self.flush();
         Ok(())
     }
 
     /// TLS stands, or is not used.
     pub(super) fn is_established(&self) -> bool {
-        self.tls.as_ref().is_none_or(|tls| tls.is_established())
+        !matches!(&self.security, Security::UserSpace(tls) if !tls.is_established())
+    }
+
+    pub(super) fn encryption(&self) -> Encryption {
+        match &self.security {
+            Security::Plain => Encryption::None,
+            Security::UserSpace(tls) => tls.encryption(),
+            Security::Kernel(tls) => tls.encryption().clone(),
+        }
     }
 
     /// Bytes that wait to be sent.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.out.len() - self.sent
+        let owed = if let Security::Kernel(tls) = &self.security { tls.waiting_bytes() } else { 0 };
+        self.out.len() - self.sent + owed
     }
 
     /// Takes bytes over; they go out with [`Transport::flush`].
     pub(super) fn queue(&mut self, bytes: &[u8]) -> Result<(), Cause> {
-        match &mut self.tls {
-            None => self.out.extend_from_slice(bytes),
+        match &mut self.security {
+            Security::Plain | Security::Kernel(_) => self.out.extend_from_slice(bytes),
             // Every whole record was taken when it was read, so none can be met here.
-            Some(tls) => tls.encrypt(bytes, &mut self.out, &mut |_| debug_assert!(false, "a record was left"))?,
+            Security::UserSpace(tls) => {
+                tls.encrypt(bytes, &mut self.out, &mut |_| debug_assert!(false, "a record was left"))?;
+            }
         }
         Ok(())
     }
 
     /// Sends what the kernel takes now. A failure shows in the next read.
     pub(super) fn flush(&mut self) {
-        while self.sent < self.out.len() && !self.broken {
+        while self.may_send() && self.sent < self.out.len() {
             match net::send(&self.socket, &self.out[self.sent..], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-                Ok(bytes) => self.sent += bytes,
+                Ok(bytes) => {
+                    self.sent += bytes;
+                    if let Security::Kernel(tls) = &mut self.security {
+                        tls.count_sent(bytes);
+                    }
+                }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(_) => self.broken = true,
@@ -114,26 +139,37 @@ impl Transport {
         }
     }
 
-    /// One read(2), straight into the reader (plain) or decrypted into it (TLS).
+    /// Whether data may be sent: what the kernel's TLS itself owes the peer goes first.
+    fn may_send(&mut self) -> bool {
+        let Security::Kernel(tls) = &mut self.security else { return !self.broken };
+        let settled = self.broken || tls.settle(self.socket.as_fd());
+        if tls.has_failed() && !self.broken {
+            self.broken = true;
+            // Wakes the reader, which tells the failure.
+            let _ = net::shutdown(&self.socket, Shutdown::Both);
+        }
+        settled && !self.broken
+    }
+
+    /// One read(2), straight into the reader (plain, or TLS in the kernel) or decrypted into it (TLS in user space).
     pub(super) fn read(&mut self, reader: &mut FrameReader, phase: Phase) -> Result<Received, Cause> {
-        let space = match &mut self.tls {
-            None => reader.space(),
-            Some(tls) if tls.is_peer_closed() => return Ok(Received::Ended),
-            Some(tls) => tls.space(),
+        self.hand_over()?;
+        let space = match &mut self.security {
+            Security::Kernel(tls) => return tls.read(self.socket.as_fd(), reader, phase),
+            Security::Plain => reader.space(),
+            Security::UserSpace(tls) if tls.is_peer_closed() => return Ok(Received::Ended),
+            Security::UserSpace(tls) => tls.space(),
         };
         if space.is_empty() {
             return Ok(Received::Blocked);
         }
-        let received = loop {
-            match net::recv(&self.socket, &mut *space, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Ok(Received::Ended),
-                Ok((_, bytes)) => break bytes,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(Received::Blocked),
-                Err(error) => return Err(Cause::Lost { phase, error: Some(error) }),
-            }
+        let received = match receive(self.socket.as_fd(), space) {
+            Ok(0) => return Ok(Received::Ended),
+            Ok(bytes) => bytes,
+            Err(Errno::AGAIN) => return Ok(Received::Blocked),
+            Err(error) => return Err(Cause::Lost { phase, error: Some(error) }),
         };
-        let Some(tls) = &mut self.tls else {
+        let Security::UserSpace(tls) = &mut self.security else {
             reader.filled(received);
             return Ok(Received::Bytes(received));
         };
@@ -144,16 +180,54 @@ impl Transport {
             reader.append(plain);
         });
         self.flush();
-        result.map(|()| Received::Bytes(plain_bytes))
+        result?;
+        self.hand_over()?;
+        Ok(Received::Bytes(plain_bytes))
+    }
+
+    /// Gives established TLS to the kernel where that is wished: between two records, with nothing encrypted left to send.
+    /// Where something is left, the next read tries again.
+    fn hand_over(&mut self) -> Result<(), Cause> {
+        let waiting = self.waiting_bytes() > 0 || self.broken;
+        self.security = match std::mem::replace(&mut self.security, Security::Plain) {
+            Security::UserSpace(tls) if !waiting && tls.is_between_records() => {
+                match KernelStream::take_over(self.socket.as_fd(), tls)? {
+                    Handed::Kernel(tls) => Security::Kernel(tls),
+                    Handed::Back(tls) => Security::UserSpace(tls),
+                }
+            }
+            security => security,
+        };
+        Ok(())
     }
 
     /// Says that nothing more comes from us, as far as the kernel takes it at once.
     pub(super) fn shut(&mut self) {
-        if let Some(tls) = self.tls.as_mut().filter(|tls| tls.is_established()) {
-            tls.close(&mut self.out);
+        match &mut self.security {
+            Security::UserSpace(tls) if tls.is_established() => {
+                tls.close(&mut self.out);
+                self.flush();
+            }
+            Security::Kernel(_) => {
+                self.flush();
+                if let Security::Kernel(tls) = &mut self.security {
+                    tls.close(self.socket.as_fd());
+                }
+            }
+            _ => self.flush(),
         }
-        self.flush();
         // The socket is given up either way.
         let _ = net::shutdown(&self.socket, Shutdown::Write);
+    }
+}
+
+/// One read(2) that does not wait.
+pub(super) fn receive(socket: BorrowedFd<'_>, space: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match net::recv(socket, &mut *space, RecvFlags::DONTWAIT) {
+            Ok((_, bytes)) => return Ok(bytes),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
     }
 }

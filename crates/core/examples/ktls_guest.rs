@@ -1,0 +1,70 @@
+//! Proves kernel TLS against a rustls server in user space on loopback: `ktls_guest MEGABYTES fallback|old|new`.
+//!
+//! `fallback`: the kernel has no TLS, so rustls decrypts and says why. `old`: it has, but takes no second key (before Linux
+//! 6.14). `new`: it takes one. Run in a machine of its own by tests/ktls/run.sh; the first two run anywhere they are true.
+
+#[path = "../tests/support/tls_server.rs"]
+mod tls_server;
+
+use std::time::Instant;
+use tickplant_core::wire::{Cause, Encryption, KernelSupport, KernelTls};
+use tls_server::{Ending, Feed, Outcome, Server, SUITES};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let (Some(megabytes), Some(kind)) = (arguments.get(1).and_then(|text| text.parse().ok()), arguments.get(2)) else {
+        eprintln!("usage: ktls_guest MEGABYTES fallback|old|new");
+        std::process::exit(2);
+    };
+    println!("kernel: {:?}", KernelSupport::probe());
+    let kind = kind.as_str();
+    for suite in SUITES {
+        let began = Instant::now();
+        let server = Server::new(suite, KernelTls::Auto);
+        let feed = Feed { bytes: megabytes << 20, ..Feed::default() };
+        let outcome = server.run(&feed);
+        check_path(kind, suite, &outcome);
+        outcome.check_whole(&feed);
+        // Tickets of the control channel are kept: the next connection resumes (TLS 1.3), and ends by an alert.
+        let feed = Feed { bytes: 1 << 20, ending: Ending::Alert, ..Feed::default() };
+        let outcome = server.run(&feed);
+        assert!(outcome.resumed, "{suite}: the ticket was lost");
+        assert!(outcome.end.contains("alert BadRecordMac"), "{suite}: {}", outcome.end);
+        let feed = Feed { bytes: 1 << 20, ending: Ending::Forged, ..Feed::default() };
+        let end = server.run(&feed).end;
+        assert!(end.contains("TLS"), "{suite}: {end}");
+        println!("{suite}: whole, resumed, alert and forgery told ({end}); {:?}", began.elapsed());
+        if suite.starts_with("TLS13") {
+            key_updates(kind, suite, megabytes);
+        }
+    }
+    println!("PROVED {kind}");
+}
+
+fn check_path(kind: &str, suite: &str, outcome: &Outcome) {
+    match &outcome.encryption {
+        Encryption::UserSpace { why } => {
+            assert!(kind == "fallback" && why.contains("modprobe tls"), "{suite}: {why}");
+        }
+        Encryption::Kernel { rekeys, .. } => assert_eq!(*rekeys, kind == "new", "{suite}"),
+        Encryption::None => panic!("{suite}: no TLS"),
+    }
+}
+
+/// Keys renewed in the middle of the stream, which ask for ours too.
+fn key_updates(kind: &str, suite: &str, megabytes: usize) {
+    let server = Server::new(suite, KernelTls::Auto);
+    let feed = Feed { bytes: megabytes << 20, key_updates: 5, ..Feed::default() };
+    let outcome = server.run(&feed);
+    if kind != "old" {
+        outcome.check_whole(&feed);
+        println!("{suite}: whole over {} renewals of keys", feed.key_updates);
+        return;
+    }
+    assert!(matches!(outcome.cause, Cause::KeyRefused { .. }), "{suite}: {}", outcome.end);
+    println!("{suite}: {}", outcome.end);
+    let outcome = server.run(&feed);
+    assert!(matches!(outcome.encryption, Encryption::UserSpace { .. }), "{suite}: the refusal was not remembered");
+    outcome.check_whole(&feed);
+    println!("{suite}: the next connection is whole in user space");
+}
