@@ -7,7 +7,7 @@
 mod tls_server;
 
 use std::time::Instant;
-use tickplant_core::wire::{Cause, Encryption, KernelSupport, KernelTls};
+use tickplant_core::wire::{Cause, Encryption, KernelSupport, KernelTls, Phase};
 use tls_server::{Ending, Feed, Outcome, Server, SUITES};
 
 fn main() {
@@ -30,6 +30,9 @@ fn main() {
         let outcome = server.run(&feed);
         assert!(outcome.resumed, "{suite}: the ticket was lost");
         assert!(outcome.end.contains("alert BadRecordMac"), "{suite}: {}", outcome.end);
+        let feed = Feed { bytes: 1 << 20, ending: Ending::Notify, ..Feed::default() };
+        let outcome = server.run(&feed);
+        assert_eq!(outcome.cause, Cause::Lost { phase: Phase::Open, error: None }, "{suite}: close_notify is an end");
         let feed = Feed { bytes: 1 << 20, ending: Ending::Forged, ..Feed::default() };
         let end = server.run(&feed).end;
         assert!(end.contains("TLS"), "{suite}: {end}");
