@@ -48,6 +48,43 @@ def run(tmp_path, capsys):
     return run_import
 
 
+OWN_VENUE = """
+import json
+from tickplant.venues.plan import BookPlan, Channel, Route
+from tickplant.venues.user import BookEvent, UserVenue
+
+class Own(UserVenue):
+    code, number = "OWN", 0x8001
+    routes = (Route(url="wss://own.example"),)
+    channels = (Channel(stream="book", name="b", subscribe="b {items}", unsubscribe="u {items}", item="{symbol}",
+                        acknowledged="data"),)
+    book = BookPlan(continuity="range", snapshot="in_band")
+
+    def decode_frame(self, frame):
+        said = json.loads(frame)
+        n = said["n"]
+        return [BookEvent(symbol=said["symbol"], snapshot=said["whole"], bids=said["bids"], first=n, last=n)]
+"""
+
+
+def test_a_recording_of_a_users_own_venue(run, tmp_path, monkeypatch):
+    (tmp_path / "own_venue_of_a_test.py").write_text(OWN_VENUE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+
+    def said(number, bid, whole=False):
+        return json.dumps({"symbol": "GOLD", "whole": whole, "bids": [bid], "n": number})
+
+    lines = [said(1, ["10.0", "5"], whole=True), said(2, ["10.5", "1"]), said(3, ["10.0", "0"])]
+    own = ("--class", "own_venue_of_a_test:Own")
+    code, summary, log = run(lines, *own, venue="own", form="raw")
+    [row] = summary["instruments"]
+    assert (code, row["instrument"], row["state"], row["messages"]) == (Exit.OK, "GOLD.OWN", "LIVE", 3)
+    assert [level[:2] for level in Log.open(log).book("GOLD.OWN").bids] == [("10.5", "1")]
+    code, summary, _ = run(lines[:1] + lines[2:], *own, venue="own", form="raw")
+    assert (code, summary["instruments"][0]["gaps"]) == (Exit.UNPROVEN, 1)
+
+
 def test_a_recording_gives_books_with_its_own_receive_times(run):
     code, summary, log = run(LINES)
     assert code == Exit.OK

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from tickplant.cli.recordings import Entry, read_recording, symbols_in
+from tickplant.cli.imports.recordings import Entry, read_recording, symbols_in
 from tickplant.errors import ImportFormatError
 from tickplant.venues.table import VENUES
 

@@ -65,6 +65,21 @@ async def test_kraken_v1_gives_the_same_books_proven_by_checksums(tmp_path: Path
     assert json.loads(_native.rebuild(str(tmp_path), "kraken"))["first_difference"] is None
 
 
+async def test_every_venue_defines_its_instruments(tmp_path: Path) -> None:
+    async with simulated(VENUES) as server, Plant(settings_for(server, VENUES, tmp_path)) as plant:
+
+        def definitions(name: str) -> list:
+            return [record for batch in plant.log.records(name, schema="definition") for record in batch]
+
+        for code in VENUES:
+            for symbol in server.venue(code).symbols:
+                name = f"{symbol}.{venue_code(code)}"
+                [record] = await until(lambda name=name: definitions(name))
+                assert record.tick > 0, name
+                assert record.aux == 1, "the venue trades it"
+        await until(lambda: all_live(plant, 8))
+
+
 async def test_dropped_connections_heal(tmp_path: Path) -> None:
     async with simulated(VENUES) as server:
         flags = {f"venue__{name}__backoff_first_s": 0.05 for name in VENUES}

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from tickplant import __version__
-from tickplant.cli import about, common, demo, imports, read, run
+from tickplant.cli import about, common, control, demo, imports, read, run
 from tickplant.cli.common import Exit
 from tickplant.cli.tape import serve as tape_serve
 from tickplant.errors import TickplantError
@@ -47,6 +47,8 @@ app.command("import")(imports.import_files)
 app.command()(read.tail)
 app.command()(read.book)
 app.command("serve-tape")(tape_serve.serve_tape)
+app.command()(control.resync)
+app.command()(control.reconnect)
 app.command()(about.venues)
 app.command()(about.doctor)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 from zlib import crc32
 
 import msgspec
@@ -23,6 +22,7 @@ from tickplant.venues.plan import (
     PlanStream,
     Route,
     Timing,
+    at_address,
 )
 from tickplant.venues.settings import VenueSettings
 
@@ -93,6 +93,8 @@ class Venue:
     book: ClassVar[BookPlan]
     rest_url: ClassVar[str] = ""
     instruments_path: ClassVar[str] = ""
+    definitions_path: ClassVar[str] = ""
+    """Where a running plant fetches its definitions, for a venue that has no channel of them."""
     trade_ids_consecutive: ClassVar[bool] = False
     ping: ClassVar[str | None] = None
     timing: ClassVar[Timing] = Timing()
@@ -171,6 +173,7 @@ class Venue:
             routes=[self._route(route, settings) for route in self.plan_routes(settings)],
             channels=[c for c in self.plan_channels(settings) if self._wanted(c, settings)],
             book=self._book(settings),
+            definitions_url=self.rest(settings) + self.definitions_path if self.definitions_path else None,
             trade_ids_consecutive=self.trade_ids_consecutive,
             ping=self.ping,
             timing=self._timing(settings),
@@ -266,6 +269,8 @@ class Venue:
         self, symbol: str, instrument_id: int, settings: VenueSettings, definition: Definition | None
     ) -> InstrumentPlan:
         streams: list[PlanStream] = [*settings.streams]
+        if any(channel.stream == "definitions" for channel in self.channels):
+            streams.append("definitions")
         if any(channel.stream == "heartbeat" and channel.item for channel in self.channels):
             streams.append("heartbeat")
         depth = self.depth(settings)
@@ -280,14 +285,6 @@ class Venue:
             size_scale=definition.size_scale if definition else SCALE_UNKNOWN,
             wire_symbol="" if wire == symbol else wire,
         )
-
-
-def at_address(url: str, address: str) -> str:
-    """`url` with the scheme and host of `address`. A path in `address` replaces the path too."""
-    old, new = urlsplit(url), urlsplit(address)
-    if new.path.strip("/") or new.query:
-        return address
-    return urlunsplit((new.scheme, new.netloc, old.path, old.query, ""))
 
 
 def decimals(text: str) -> int:

@@ -62,7 +62,9 @@ class Binance(Venue):
     # The combined form names the stream in every message; bookTicker alone has no event type.
     routes = (Route(url="wss://stream.binance.com:9443/stream"),)
     rest_url = "https://api.binance.com"
-    instruments_path = "/api/v3/exchangeInfo"
+    # Without the sets of permissions, which are most of the reply and tell nothing about prices.
+    instruments_path = "/api/v3/exchangeInfo?showPermissionSets=false"
+    definitions_path = instruments_path
     channels = (
         stream_channel("book", "depth@100ms"),
         stream_channel("trades", "trade"),

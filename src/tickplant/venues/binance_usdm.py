@@ -19,6 +19,7 @@ class BinanceUsdm(Venue):
     routes = (Route(url="wss://fstream.binance.com/public/stream"),)
     rest_url = "https://fapi.binance.com"
     instruments_path = "/fapi/v1/exchangeInfo"
+    definitions_path = instruments_path
     channels = (
         stream_channel("book", "depth@100ms"),
         # Sources disagree whether raw trades are public or market; the maintained clients have them here.

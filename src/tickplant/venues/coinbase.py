@@ -33,6 +33,7 @@ class Coinbase(Venue):
     routes = (Route(url="wss://ws-feed.exchange.coinbase.com"),)
     rest_url = "https://api.exchange.coinbase.com"
     instruments_path = "/products"
+    definitions_path = instruments_path
     channels = (
         # Asked for as level2_batch, listed as level2_50 (its interval in milliseconds).
         _channel("book", "level2_batch", listed="level2_50"),

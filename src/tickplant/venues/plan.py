@@ -7,6 +7,7 @@ the times that the settings name and adds the instruments.
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
 
@@ -92,8 +93,17 @@ class Plan(Struct, frozen=True, kw_only=True):
     routes: list[Route]
     channels: list[Channel]
     book: BookPlan
+    definitions_url: str | None
     trade_ids_consecutive: bool
     ping: str | None
     timing: Timing
     messages_per_second: int
     instruments: list[InstrumentPlan]
+
+
+def at_address(url: str, address: str) -> str:
+    """`url` with the scheme and host of `address`. A path in `address` replaces the path too."""
+    old, new = urlsplit(url), urlsplit(address)
+    if new.path.strip("/") or new.query:
+        return address
+    return urlunsplit((new.scheme, new.netloc, old.path, old.query, ""))

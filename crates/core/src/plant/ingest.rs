@@ -11,8 +11,8 @@ use crate::log::{ArchiveState, LogError};
 use crate::record::Reason;
 use crate::session::{Command, Connection, Input, Plan, Snapshot, Wish};
 use crate::wire::{
-    Cause, FetchOptions, FetchPort, FetchRequest, Fetcher, Limits, Message, Options, Proxy, Ready, Tls, Url, WebSocket,
-    WireError,
+    Cause, FetchOptions, FetchPort, FetchReply, FetchRequest, Fetcher, Limits, Message, Options, Proxy, Ready, Tls,
+    Url, WebSocket, WireError,
 };
 use rustix::event::epoll;
 use serde::Deserialize;
@@ -56,6 +56,13 @@ struct Line {
     held: bool,
 }
 
+/// A fetcher of its own thread and this loop's way to it.
+fn start_fetcher(options: FetchOptions) -> Result<(Fetcher, FetchPort), String> {
+    let fetcher = Fetcher::start(&options)?;
+    let port = fetcher.port().map_err(|error| error.to_string())?;
+    Ok((fetcher, port))
+}
+
 /// The live driver. `run` ends when it was told to stop or when the log fails.
 pub struct Loop {
     engine: Engine,
@@ -65,8 +72,11 @@ pub struct Loop {
     proxy: Option<Proxy>,
     orders: Inbox<Order>,
     requests: Outbox<Request>,
-    /// One for this loop alone, where its venue fetches snapshots: a venue whose HTTP hangs holds up no other.
-    fetcher: Option<(Fetcher, FetchPort)>,
+    /// This loop's own: a venue whose HTTP hangs holds up no other. One for snapshots, and one for the long list of
+    /// instruments, which holds up no snapshot; each only where the plan fetches such.
+    snapshots: Option<(Fetcher, FetchPort)>,
+    definitions: Option<(Fetcher, FetchPort)>,
+    definitions_url: Option<String>,
     epoll: OwnedFd,
     clock: SystemClock,
     rng: Rng,
@@ -95,18 +105,16 @@ impl Loop {
         // Reads the authorities now and not at the first connection.
         tls.config()?;
         let proxy = options.proxy.as_deref().map(Proxy::parse).transpose()?;
-        let fetcher = match plan.book.snapshot {
-            Snapshot::InBand => None,
-            Snapshot::Fetched { .. } => {
-                let fetch = FetchOptions { tls: tls.clone(), proxy: proxy.clone(), ..FetchOptions::default() };
-                let fetcher = Fetcher::start(&fetch)?;
-                let port = fetcher.port().map_err(|error| error.to_string())?;
-                Some((fetcher, port))
-            }
+        let start = |wanted: bool| {
+            wanted
+                .then(|| start_fetcher(FetchOptions { tls: tls.clone(), proxy: proxy.clone(), ..<_>::default() }))
+                .transpose()
         };
+        let snapshots = start(matches!(plan.book.snapshot, Snapshot::Fetched { .. }))?;
+        let definitions = start(plan.definitions_url.is_some())?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
         let bell = (orders.bell().as_fd().as_raw_fd(), ORDERS);
-        for (fd, token) in fetcher.iter().map(|(_, port)| (port.fd(), REPLIES)).chain([bell]) {
+        for (fd, token) in snapshots.iter().chain(&definitions).map(|(_, port)| (port.fd(), REPLIES)).chain([bell]) {
             // SAFETY: the descriptor belongs to the bell or the port, which the loop owns as long as the epoll.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             let added = epoll::add(&epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
@@ -121,7 +129,9 @@ impl Loop {
             proxy,
             orders,
             requests,
-            fetcher,
+            snapshots,
+            definitions,
+            definitions_url: plan.definitions_url.clone(),
             epoll,
             clock: SystemClock::new(),
             // Masks and keys need no journal: they reach no record.
@@ -343,13 +353,18 @@ impl Loop {
     }
 
     fn on_replies(&mut self) -> Result<(), LogError> {
-        while let Some(reply) = self.fetcher.as_mut().and_then(|(_, port)| port.next_reply()) {
+        while let Some(reply) = self.next_reply() {
             let at = self.clock.now();
             let (request, status, retry_after) = (reply.request, reply.status, reply.retry_after);
             self.engine.take(at, Input::HttpReply { request, status, retry_after, body: &reply.body })?;
             self.settle(at)?;
         }
         Ok(())
+    }
+
+    fn next_reply(&mut self) -> Option<FetchReply> {
+        let mut ports = self.snapshots.iter_mut().chain(&mut self.definitions);
+        ports.find_map(|(_, port)| port.next_reply())
     }
 
     /// Timers, deadlines, the watermark, and now and then the clock and the disk.
@@ -482,9 +497,11 @@ impl Loop {
                 self.requests.post(Request::Token { connection, url });
             }
             Wish::Fetch { request, url } => {
-                let port = self.fetcher.as_ref().map(|(_, port)| port);
-                let queued =
-                    port.is_some_and(|port| port.fetch(FetchRequest { request, url, headers: Vec::new() }).is_ok());
+                let listing = self.definitions_url.as_ref() == Some(&url);
+                let fetcher = if listing { &self.definitions } else { &self.snapshots };
+                let queued = fetcher
+                    .as_ref()
+                    .is_some_and(|(_, port)| port.fetch(FetchRequest { request, url, headers: Vec::new() }).is_ok());
                 if !queued {
                     let body = b"too many requests wait for their replies";
                     self.engine.take(at, Input::HttpReply { request, status: 0, retry_after: None, body })?;

@@ -32,6 +32,7 @@ use crate::event::{Change, Decode, Decoded, Span};
 use crate::record::{BookState, ConnectionState, Reason, Subject, SubscriptionState};
 use books::BookSync;
 use connection::Link;
+use frames::Listing;
 use records::{Fact, Stamp};
 use subscriptions::{Item, Pending, Shape};
 use symbols::{Slot, Symbols};
@@ -59,6 +60,7 @@ pub struct Session {
     given_up: Vec<(Nanos, usize, Slot)>,
     /// Snapshots that are being fetched.
     fetches: Vec<(u64, Slot)>,
+    listing: Listing,
     /// The venue asked for patience: nothing is fetched before.
     fetch_after: Nanos,
     next_id: u64,
@@ -152,6 +154,7 @@ impl Session {
             pending: Vec::new(),
             given_up: Vec::new(),
             fetches: Vec::new(),
+            listing: Listing::default(),
             fetch_after: 0,
             next_id: 1,
             now: 0,
@@ -210,6 +213,7 @@ impl Session {
                 self.settle_link(connection as Connection, out);
             }
             self.settle_books(out);
+            self.settle_listing(out);
             if !self.unsettled {
                 break;
             }
@@ -219,7 +223,12 @@ impl Session {
         let requests = requests.chain(self.given_up.first().map(|given_up| given_up.0));
         let left_over = self.unsettled.then_some(self.now);
         let requests = requests.chain(left_over);
-        let next = links.chain(requests).chain(self.books_deadline()).filter(|&at| at != Nanos::MAX).min();
+        let next = links
+            .chain(requests)
+            .chain(self.books_deadline())
+            .chain(self.listing_deadline())
+            .filter(|&at| at != Nanos::MAX)
+            .min();
         if let Some(at) = next {
             // A deadline that is already past is one that this step created: it comes with the next tick of time.
             let at = at.max(self.now + 1);

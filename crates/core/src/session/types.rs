@@ -101,6 +101,9 @@ pub struct Plan {
     pub routes: Vec<Route>,
     pub channels: Vec<Channel>,
     pub book: BookPlan,
+    /// Where the venue lists its instruments over HTTP; None where a channel tells them, or nothing does.
+    #[serde(default)]
+    pub definitions_url: Option<String>,
     /// Trade ids of one instrument are consecutive: a jump is a gap, a repeat a duplicate.
     pub trade_ids_consecutive: bool,
     /// Text to send as an application-level ping (`{id}` is replaced), where the venue wants one.

@@ -15,6 +15,9 @@ use tickplant_core::session::*;
 
 pub struct LineDecoder;
 
+/// Where the venue lists its instruments.
+pub const LIST_URL: &str = "http://lines/list";
+
 fn span_of(frame: &[u8], word: &str) -> Span {
     if word == "-" {
         return 0..0;
@@ -193,6 +196,9 @@ pub struct LineVenue {
     /// The next fetched snapshots are so many messages old.
     pub fetch_lags: Vec<usize>,
     pub fetch_delay: Nanos,
+    /// What the list of instruments says, and how long it takes.
+    pub list: String,
+    pub list_delay: Nanos,
     /// So many snapshots in band are lost.
     pub lose_snapshots: u32,
     pub latency: Nanos,
@@ -216,6 +222,8 @@ impl LineVenue {
             fetch_failures: Vec::new(),
             fetch_lags: Vec::new(),
             fetch_delay: 5 * MILLISECOND,
+            list: String::new(),
+            list_delay: 5 * MILLISECOND,
             lose_snapshots: 0,
             latency: 5 * MILLISECOND,
             app_pings: true,
@@ -339,6 +347,9 @@ impl LineVenue {
             let (status, retry_after) = self.fetch_failures.remove(0);
             return (self.latency, status, retry_after, b"slow down".to_vec());
         }
+        if url == LIST_URL {
+            return (self.list_delay, 200, None, self.list.clone().into_bytes());
+        }
         let symbol = url.rsplit('/').next().unwrap();
         let Some(market) = self.markets.get(symbol) else {
             return (self.fetch_delay, 404, None, b"no such symbol".to_vec());
@@ -393,6 +404,7 @@ pub fn plan(rule: Acknowledged, book: BookPlan, symbols: &[&str]) -> Plan {
         routes: vec![Route { url: "ws://lines".into(), waits_for_welcome: false, login: None, needs_token: false }],
         channels: vec![channel(Book, "book", rule), channel(Trades, "trade", rule), channel(Ticker, "ticker", rule)],
         book,
+        definitions_url: None,
         trade_ids_consecutive: true,
         ping: Some("ping {id}".into()),
         timing: Timing {

@@ -7,6 +7,7 @@ mod health;
 mod life;
 mod line;
 mod market;
+mod rest;
 mod speed;
 mod subscriptions;
 #[path = "../support/mod.rs"]

@@ -174,6 +174,17 @@ impl Session {
         out.wishes.push(Wish::Fetch { request, url });
     }
 
+    /// What a reply that refuses means. One that asks for patience holds every fetch of this session back.
+    pub(in crate::session) fn refused_fetch(&mut self, status: u16, retry_after: Option<Nanos>) -> Reason {
+        if !matches!(status, 418 | 429) {
+            return Reason::FetchFailed;
+        }
+        if let Some(wait) = retry_after {
+            self.fetch_after = self.fetch_after.max(self.now.saturating_add(wait));
+        }
+        Reason::RateLimited
+    }
+
     /// A fetched snapshot, or why there is none. Replies that nobody waits for any more are dropped.
     pub(in crate::session) fn on_reply(
         &mut self,
@@ -183,15 +194,14 @@ impl Session {
         body: &[u8],
         out: &mut Out,
     ) {
+        if self.on_listing_reply(request, status, retry_after, body, out) {
+            return;
+        }
         let Some(index) = self.fetches.iter().position(|&(id, _)| id == request) else { return };
         let (_, slot) = self.fetches.remove(index);
         self.unsettled = true;
         if status != 200 {
-            let limited = matches!(status, 418 | 429);
-            if let Some(wait) = retry_after.filter(|_| limited) {
-                self.fetch_after = self.fetch_after.max(self.now.saturating_add(wait));
-            }
-            let reason = if limited { Reason::RateLimited } else { Reason::FetchFailed };
+            let reason = self.refused_fetch(status, retry_after);
             return self.resync_failed(slot, reason, retry_after, body, out);
         }
         let mut decoded = std::mem::take(&mut self.decoded);

@@ -272,6 +272,7 @@ impl Session {
         link.dirty = true;
         link.at_once = false;
         link.lists = lists;
+        self.want_listing();
         let to = if enters { ConnectionState::Authenticating } else { ConnectionState::Subscribing };
         self.go(connection, to, Reason::Opened, UNDEF_I64, &[], out);
         self.enter(connection, out);
@@ -425,6 +426,7 @@ mod tests {
                 truncate: false,
                 crossed_is_fault: false,
             },
+            definitions_url: None,
             trade_ids_consecutive: false,
             ping: None,
             timing: timing(),

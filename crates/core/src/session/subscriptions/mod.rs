@@ -191,6 +191,9 @@ impl Session {
                 continue;
             }
             let Some(slot) = self.symbols.find(plan.wire().as_bytes()) else { continue };
+            if self.instruments[slot as usize].definition == 0 {
+                self.want_listing();
+            }
             if depth_before.is_some_and(|before| before != self.instruments[slot as usize].depth) {
                 self.close_book(slot, Reason::Requested, out);
             }

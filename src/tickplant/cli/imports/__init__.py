@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json as json_module
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 
 from tickplant import _native, clock, config
 from tickplant.cli.common import Exit, JsonOption, print_json
-from tickplant.cli.recordings import Entry, Format, read_recording, symbols_in
+from tickplant.cli.imports.recordings import Entry, Format, read_recording, symbols_in
 from tickplant.cli.summary import summary_text, with_totals
 from tickplant.errors import ConfigError, ImportFormatError
 from tickplant.plant.river import lane_name, log_options
@@ -31,6 +32,9 @@ def import_files(
     form: Annotated[Format, typer.Option("--format", help="Who recorded them.")],
     venue: Annotated[str, typer.Option("--venue", metavar="V", help="Whose messages they are.")],
     log: Annotated[str, typer.Option("--log", metavar="DIR", help="Log directory.")] = "data",
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="MODULE:CLASS", help="V is a venue of your own: its class.")
+    ] = None,
     instrument: Annotated[
         list[str] | None, typer.Option("--instrument", metavar="I", help="Only this one. May be repeated.")
     ] = None,
@@ -41,7 +45,10 @@ def import_files(
     Exit 1 if a checksum failed, something is missing, or a book never had its snapshot.
     Example: tickplant import btcusdt.gz --format hftbacktest --venue BINANCE --log data
     """
-    chosen = find_venue(venue)
+    if class_name is not None and "" not in sys.path:
+        # As with settings: the class may lie in the directory where the command is given.
+        sys.path.insert(0, "")
+    chosen = find_venue(venue, class_name)
     symbols = [symbol_of(chosen, text) for text in instrument or ()]
     chosen, found = _protocol_of(chosen, files, form)
     symbols = symbols or found
@@ -78,7 +85,8 @@ def import_entries(venue: Venue, symbols: list[str], entries: Iterable[Entry], l
     plan = import_plan(venue, {symbol: handle.assign(str(InstrumentId(symbol, venue.code))) for symbol in symbols})
     started_ns = clock.monotonic_ns()
     lane = lane_name(venue.code, 0, 1)
-    importer = _native.Importer(handle, lane, json_module.dumps(plan).encode(), first.at)
+    decoder = venue if venue.decoder == "python" else None
+    importer = _native.Importer(handle, lane, json_module.dumps(plan).encode(), first.at, decoder=decoder)
     try:
         _feed(importer, symbols, itertools.chain([first], stream))
         report = json_module.loads(importer.summary())
@@ -119,6 +127,7 @@ def import_plan(venue: Venue, instruments: dict[str, int]) -> dict[str, object]:
         routes=[msgspec.structs.replace(route, waits_for_welcome=False) for route in plan.routes],
         timing=msgspec.structs.replace(plan.timing, **never),
         ping=None,
+        definitions_url=None,
     )
     plain: dict[str, object] = msgspec.to_builtins(silent)
     return plain

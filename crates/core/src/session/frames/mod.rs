@@ -1,12 +1,14 @@
 //! A frame's events to those whom they concern: books, trades, answers, health.
 
+mod definitions;
+
+pub(super) use definitions::Listing;
+
 use super::records;
-use super::symbols::Slot;
-use super::{Session, Told, UNKNOWN_SCALE};
-use crate::event::{DecodeError, Decoded, DefinitionEvent, Event};
+use super::{Session, Told};
+use crate::event::{DecodeError, Decoded, Event};
 use crate::record::{BookState, Reason};
 use crate::session::types::{Connection, Out, StreamName};
-use xxhash_rust::xxh3::xxh3_64;
 
 impl Session {
     pub(super) fn on_frame(&mut self, connection: Connection, payload: &[u8], out: &mut Out) {
@@ -94,25 +96,6 @@ impl Session {
             }
             Event::Error { text: span } => self.on_venue_error(connection, told.text(span), out),
         }
-    }
-
-    pub(super) fn on_definition(&mut self, slot: Slot, event: &DefinitionEvent, told: Told<'_>, out: &mut Out) {
-        let stamp = self.stamp();
-        let instrument = &mut self.instruments[slot as usize];
-        instrument.counters.messages += 1;
-        let whole = told.text(&event.text);
-        let hash = xxh3_64(whole).max(1);
-        if instrument.definition == hash {
-            return;
-        }
-        let first = std::mem::replace(&mut instrument.definition, hash) == 0;
-        instrument.counters.records += 1;
-        records::definition(out, stamp, instrument.id, event, first, whole);
-        // What the venue does not say here may be known from the plan.
-        let said = |said: u8, known: u8| if said == UNKNOWN_SCALE { known } else { said };
-        let (price, size) = (said(event.price_scale, instrument.scales.0), said(event.size_scale, instrument.scales.1));
-        instrument.scales = (price, size);
-        instrument.sync.book.set_scales(price, size);
     }
 
     /// A frame that is refused: an instrument that is known to be in it is resynced, the others are left alone.
