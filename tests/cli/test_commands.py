@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import signal
-import time
 from decimal import Decimal
 
 import pytest
@@ -105,7 +104,6 @@ def test_a_reader_that_leaves_is_no_error(demo):
 def test_following_ends_by_signals(demo, number):
     process = start("tail", "--log", demo.log, "--follow", "--schema", "status", "--json")
     process.stdout.readline()
-    time.sleep(0.3)
     ended = stop(process, number)
     assert (ended.code, ended.err) == (0, "")
 

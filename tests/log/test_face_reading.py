@@ -14,6 +14,7 @@ import pytest
 from face_market import NAMES, memory_directory, writer
 
 import tickplant as tp
+from tickplant import clock
 from tickplant.errors import LogError, LogMissing, LostRecords, UnknownInstrument
 from tickplant.log.times import to_nanos
 from tickplant.records import Kind, Level, Status, Trade
@@ -310,3 +311,17 @@ def test_a_reader_follows_a_writer_that_starts_anew(path: Path):
             while len(seen) < (start + 1) * 10:
                 seen += sequences([next(reader)])
     assert seen == list(range(30))
+
+
+def test_a_reader_until_a_later_time_waits_for_a_lane_without_a_writer(path: Path):
+    with writer(path) as lane:
+        lane.append(trades(0, 10))
+        lane.commit()
+    end = clock.wall_ns() + 3_000_000_000
+    reader = iter(tp.Log.open(path / "log").records(schema="trades", follow=True, end=end))
+    seen = sequences([next(reader)])
+    with writer(path) as lane:
+        lane.append(trades(10, 10))
+        lane.commit()
+    assert seen + sequences(reader) == list(range(20))
+    assert clock.wall_ns() >= end

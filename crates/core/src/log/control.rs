@@ -5,9 +5,11 @@
 use super::layout::LOG_VERSION;
 use super::map::Mapping;
 use super::{LogError, StreamKind};
-use crate::clock::Nanos;
+use crate::clock::{monotonic, Nanos, MILLISECOND};
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::thread::futex;
 use std::fs::{File, OpenOptions};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
@@ -15,6 +17,13 @@ const PAGE: usize = 4096;
 const MAGIC: u64 = u64::from_le_bytes(*b"TPCTL001");
 /// Slots of the counters page.
 pub const COUNTERS: usize = PAGE / 8;
+
+/// Sleepers that a reader wakes when it was woken itself. The writer wakes one, whatever their number, so that a turn costs the same
+/// with one reader as with hundreds; the rest of the tree is the readers' own work.
+const PASSES_ON: u32 = 2;
+/// After so long the tree is done, or one of its readers was stopped or killed between being woken and passing it on: then the writer's
+/// next turn wakes whoever was left.
+const TREE_WITHIN: Nanos = MILLISECOND;
 
 /// What a waiting reader wants to be woken for.
 pub mod wake {
@@ -75,6 +84,13 @@ pub(crate) struct Control {
     bell: MmapRaw,
     words: MmapRaw,
     inode: u64,
+    /// The writer's: when it last woke a reader that others may be sleeping behind, by the monotonic clock; 0: none.
+    woke_at: AtomicU64,
+}
+
+/// The bit that a sleeper on this value of the bell waits with.
+pub(crate) fn bell_bit(value: u32) -> NonZeroU32 {
+    NonZeroU32::new(1 << (value % 32)).unwrap_or(NonZeroU32::MIN)
 }
 
 fn slot(stream: StreamKind) -> usize {
@@ -129,7 +145,7 @@ impl Control {
         let mut rest = MmapOptions::new();
         rest.offset(PAGE as u64).len(2 * PAGE);
         let words = if writable { rest.map_raw(&file)? } else { rest.map_raw_read_only(&file)? };
-        Ok(Self { bell, words, inode: inode(&file)? })
+        Ok(Self { bell, words, inode: inode(&file)?, woke_at: AtomicU64::new(0) })
     }
 
     /// Whether the page at `path` is still this one.
@@ -179,7 +195,7 @@ impl Control {
     pub(crate) fn close(&self) {
         self.word(WATERMARK).store(Nanos::MAX, Ordering::Release);
         self.half(STATE).store(LaneState::Closed as u32, Ordering::Release);
-        self.ring(wake::RECORDS | wake::WATERMARK | wake::JOURNAL);
+        self.ring_all();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -219,19 +235,50 @@ impl Control {
         self.word(WATERMARK).store(watermark, Ordering::Release);
     }
 
-    /// Wakes whoever waits for one of `events`. Costs one load where nobody waits; dead readers cost at most one needless wake.
+    /// Rings for whoever waits for one of `events`: wakes one sleeper, which passes it on. Costs two loads where nobody waits; dead
+    /// readers cost at most one needless wake.
     pub(crate) fn ring(&self, events: u32) {
         fence(Ordering::SeqCst);
-        if self.bell(WAITERS).load(Ordering::Relaxed) & events != 0 {
+        let woke_at = self.woke_at.load(Ordering::Relaxed);
+        let waits = self.bell(WAITERS).load(Ordering::Relaxed) & events != 0;
+        if !waits && woke_at == 0 {
+            return;
+        }
+        let now = monotonic();
+        if woke_at != 0 && now.saturating_sub(woke_at) > TREE_WITHIN {
+            self.woke_at.store(0, Ordering::Relaxed);
+            self.wake_older(i32::MAX as u32);
+        }
+        if waits {
             self.bell(WAITERS).swap(0, Ordering::SeqCst);
             self.bell(DOORBELL).fetch_add(1, Ordering::SeqCst);
-            // A wake that fails has nobody to wake.
-            let _ = rustix::thread::futex::wake(
-                self.bell(DOORBELL),
-                rustix::thread::futex::Flags::empty(),
-                i32::MAX as u32,
-            );
+            if self.wake_older(1) > 0 {
+                self.woke_at.store(now, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// As [`Control::ring`] for every event and every sleeper: the page's last word.
+    fn ring_all(&self) {
+        self.bell(WAITERS).swap(0, Ordering::SeqCst);
+        self.bell(DOORBELL).fetch_add(1, Ordering::SeqCst);
+        self.wake_older(i32::MAX as u32);
+    }
+
+    /// What a reader does that has slept on `value`: where the bell has rung since, others sleep that the writer did not wake.
+    pub(crate) fn pass_on(&self, value: u32) {
+        if self.bell(DOORBELL).load(Ordering::SeqCst) != value {
+            self.wake_older(PASSES_ON);
+        }
+    }
+
+    /// Wakes sleepers that went to sleep before the bell's last ring; those behind it have seen what it rang for. A sleeper that 32
+    /// rings passed over counts as new once and is woken by the next.
+    fn wake_older(&self, most: u32) -> usize {
+        let now = bell_bit(self.bell(DOORBELL).load(Ordering::SeqCst));
+        let older = NonZeroU32::new(!now.get()).unwrap_or(NonZeroU32::MAX);
+        // A wake that fails has nobody to wake.
+        futex::wake_bitset(self.bell(DOORBELL), futex::Flags::empty(), most, older).unwrap_or(0)
     }
 
     /// Announces a waiter and gives the doorbell's value that it must sleep on. The caller looks for news once more before it sleeps.

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Mode of every file of a log. Its directories are made with 0700; one that exists keeps the mode that its maker gave it.
+pub(crate) const OWNER_ONLY: u32 = 0o600;
 
 /// What `log.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
@@ -203,7 +206,7 @@ fn as_json(about: &About) -> Vec<u8> {
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LogError> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let write = || -> io::Result<()> {
-        let mut file = File::create(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -218,7 +221,11 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn make_dir(path: &Path) -> Result<(), LogError> {
-    fs::create_dir_all(path).map_err(|error| LogError::io("make a directory", path, error))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| LogError::io("make a directory", path, error))
 }
 
 /// Where the files of one lane are.
@@ -259,8 +266,14 @@ impl LanePaths {
     pub(crate) fn lock(&self) -> Result<LaneLock, LogError> {
         let path = self.archive.join("lock");
         let failed = |error| LogError::io("lock the lane", &path, error);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(OWNER_ONLY)
+            .open(&path)
+            .map_err(failed)?;
         // A child that the writer before was just starting holds a copy of its descriptor until it executes its program.
         let mut tries = 0..20;
         while !set_lock(&file).map_err(failed)? {

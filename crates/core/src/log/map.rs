@@ -1,5 +1,6 @@
 //! Memory files: how they are made, filled with memory beforehand and mapped.
 
+use super::dir::OWNER_ONLY;
 use super::layout::LINE;
 use memmap2::{MmapOptions, MmapRaw};
 use std::fs::{File, OpenOptions};
@@ -18,7 +19,7 @@ pub(crate) struct Mapping {
 impl Mapping {
     /// Makes a file of `bytes` zero bytes whose memory is there already. A full file system is an error here, not a fault later.
     pub(crate) fn create(path: &Path, bytes: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(OWNER_ONLY).open(path)?;
         let made = Self::fill(&file, bytes);
         if made.is_err() {
             // The half-made file would only hold memory; the error of making it is the one to tell.

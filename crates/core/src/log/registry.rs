@@ -3,11 +3,12 @@
 //! One text file, only appended to. Each line is `<id> <SYMBOL.VENUE> <crc>`: the CRC32C of what stands before it, in hexadecimal, seeded
 //! with the line before, so that no line can be lost from the middle unseen. A line that a power cut tore is replaced by a mark.
 
+use super::dir::OWNER_ONLY;
 use super::{LogDir, LogError};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 /// Longest name.
@@ -84,7 +85,13 @@ impl Registry {
         }
         let path = self.path.clone();
         let failed = |error: io::Error| LogError::io("write the registry", &path, error);
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(OWNER_ONLY)
+            .open(&self.path)
+            .map_err(failed)?;
         // The lock goes with the descriptor, at the end of this function or of the process.
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
         let torn = self.read(&file)?;

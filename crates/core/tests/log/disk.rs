@@ -285,3 +285,30 @@ fn a_full_memory_file_system_is_an_error_and_no_fault() {
     writer.append(1, 1, &[line(0)], 0, 0).unwrap();
     writer.close().unwrap();
 }
+
+/// Every directory and file of the log and of its memory, with its mode.
+fn modes(dir: &std::path::Path, found: &mut Vec<(std::path::PathBuf, bool, u32)>) {
+    use std::os::unix::fs::PermissionsExt;
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let about = entry.metadata().unwrap();
+        found.push((entry.path(), about.is_dir(), about.permissions().mode() & 0o777));
+        if about.is_dir() {
+            modes(&entry.path(), found);
+        }
+    }
+}
+
+#[test]
+fn a_log_is_made_for_its_owner_alone() {
+    let place = Place::new();
+    let mut writer = place.writer();
+    tickplant_core::log::Registry::open(&place.log()).unwrap().assign("BTC/USD.KRAKEN").unwrap();
+    Twin::default().turn(&mut writer, 2, &[400], 500).unwrap();
+    until("archived", || writer.archive_status().unsynced_bytes == 0);
+    let mut found = Vec::new();
+    modes(place.dir.path(), &mut found);
+    assert!(found.len() > 12, "{found:?}");
+    for (path, is_dir, mode) in found {
+        assert_eq!(mode, if is_dir { 0o700 } else { 0o600 }, "{}", path.display());
+    }
+}

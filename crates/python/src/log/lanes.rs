@@ -1,7 +1,7 @@
 //! Several lanes as one source of batches.
 
 use std::sync::Arc;
-use tickplant_core::clock::Nanos;
+use tickplant_core::clock::{Clock, Nanos, SystemClock};
 use tickplant_core::log::{BatchView, Bell, LaneReader, ReadError};
 use tickplant_core::views::Views;
 
@@ -61,17 +61,22 @@ impl Lane {
         };
         self.done = match &self.pending {
             Some(batch) => batch.first_index() >= self.end_index || batch.head().ts_recv >= self.end_time,
-            // A lane that nobody writes now has the end of time as its watermark, and may still be written again: where no
-            // end was asked for that is none.
-            None => {
-                self.reader.next_index() >= self.end_index
-                    || (self.end_time != Nanos::MAX && self.watermark >= self.end_time)
-            }
+            None => self.reader.next_index() >= self.end_index || self.is_over(),
         };
         if self.done {
             self.pending = None;
         }
         Ok(())
+    }
+
+    /// Whether nothing received before the end time can come any more. A lane that nobody writes now has the end of time as its
+    /// watermark and may be written again, by a writer that receives from now on: such a lane is over when the end time is past.
+    fn is_over(&self) -> bool {
+        let promised = match self.watermark {
+            Nanos::MAX => SystemClock::new().now(),
+            watermark => watermark,
+        };
+        self.end_time != Nanos::MAX && promised >= self.end_time
     }
 
     /// No batch of this lane that is still to come can stand before a batch of `other` received at `time`.

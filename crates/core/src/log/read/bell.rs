@@ -45,6 +45,9 @@ pub fn wait_bells(bells: &[Bell], word: &AtomicU32, value: u32, timeout: Duratio
             return;
         }
         sleep(&words, left);
+        for (bell, (_, value)) in bells.iter().zip(&words) {
+            bell.control.pass_on(*value);
+        }
     }
 }
 

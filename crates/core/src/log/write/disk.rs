@@ -1,11 +1,11 @@
 //! What the archiver writes to: the machine's disk, or a simulated one that is slow, full or torn at a crash.
 
-use super::super::dir::sync_dir;
+use super::super::dir::{sync_dir, OWNER_ONLY};
 use crate::clock::Rng;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = match OpenOptions::new().write(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+                let file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path)?;
                 sync_dir(path.parent().unwrap_or(Path::new(".")))?;
                 file
             }

@@ -1,7 +1,7 @@
 //! What a writer before left: in memory (its process died) or only in the archive (a clean close, or the machine went down).
 
 use super::super::control::Control;
-use super::super::dir::{segment_head, sync_dir, LanePaths};
+use super::super::dir::{segment_head, sync_dir, LanePaths, OWNER_ONLY};
 use super::super::layout::{walk, CutLine, Found, SegmentHead, LINE};
 use super::super::map::Mapping;
 use super::super::scan::{scan_lane, End, Scan};
@@ -11,7 +11,8 @@ use super::stream::Start;
 use super::Recovered;
 use crate::record::UNDEF_U64;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -260,7 +261,10 @@ fn cut_file(path: &Path, length: usize) -> io::Result<()> {
     let mut bytes = fs::read(path)?;
     bytes.resize(length, 0);
     let temporary = path.with_extension("cut");
-    fs::write(&temporary, bytes)?;
-    fs::File::open(&temporary)?.sync_all()?;
+    // What a cut that was cut short itself left would keep its own mode.
+    let _ = fs::remove_file(&temporary);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&temporary)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
     fs::rename(&temporary, path)
 }
