@@ -102,7 +102,7 @@ impl Control {
     pub(crate) fn create(path: &Path, segment_bytes: u64) -> Result<Self, LogError> {
         let temporary = path.with_extension("new");
         let _ = std::fs::remove_file(&temporary);
-        let made = Mapping::create(&temporary, 3 * PAGE as u64).and_then(|_| Self::map(&temporary, true));
+        let made = Mapping::create(&temporary, 3 * PAGE as u64, || {}).and_then(|_| Self::map(&temporary, true));
         let control = made.map_err(|error| LogError::io("make the control page", &temporary, error))?;
         control.word(0).store(MAGIC, Ordering::Relaxed);
         control.half(VERSION).store(LOG_VERSION, Ordering::Relaxed);

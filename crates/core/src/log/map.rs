@@ -8,6 +8,9 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Bytes that are filled with memory at once.
+const FILL_BYTES: usize = 128 << 10;
+
 /// A mapped file. It is unmapped when its last owner is gone, never under a view.
 ///
 /// One thread of one process writes, others read: what makes that sound is the protocol, not the type. The writer only writes behind the
@@ -18,9 +21,12 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// Makes a file of `bytes` zero bytes whose memory is there already. A full file system is an error here, not a fault later.
-    pub(crate) fn create(path: &Path, bytes: u64) -> io::Result<Self> {
+    ///
+    /// It is made in small parts with a call of `between` after each: filling a large file at once keeps a core in the kernel for
+    /// milliseconds, which whoever shares it waits for.
+    pub(crate) fn create(path: &Path, bytes: u64, between: impl Fn()) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(OWNER_ONLY).open(path)?;
-        let made = Self::fill(&file, bytes);
+        let made = Self::fill(&file, bytes, between);
         if made.is_err() {
             // The half-made file would only hold memory; the error of making it is the one to tell.
             let _ = std::fs::remove_file(path);
@@ -28,15 +34,20 @@ impl Mapping {
         made
     }
 
-    fn fill(file: &File, bytes: u64) -> io::Result<Self> {
-        rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+    fn fill(file: &File, bytes: u64, between: impl Fn()) -> io::Result<Self> {
+        file.set_len(bytes)?;
         let raw = MmapRaw::map_raw(file)?;
-        if raw.advise(memmap2::Advice::PopulateWrite).is_err() {
-            // Linux before 5.14: touching each page does the same, only slower.
-            for offset in (0..raw.len()).step_by(4096) {
-                // SAFETY: the offset is inside the mapping and nobody else knows the file yet; it is zero already.
-                unsafe { raw.as_mut_ptr().add(offset).write_volatile(0) };
+        for start in (0..raw.len()).step_by(FILL_BYTES) {
+            let length = FILL_BYTES.min(raw.len() - start);
+            rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), start as u64, length as u64)?;
+            if raw.advise_range(memmap2::Advice::PopulateWrite, start, length).is_err() {
+                // Linux before 5.14: touching each page does the same, only slower.
+                for offset in (start..start + length).step_by(4096) {
+                    // SAFETY: the offset is inside the mapping and nobody else knows the file yet; it is zero already.
+                    unsafe { raw.as_mut_ptr().add(offset).write_volatile(0) };
+                }
             }
+            between();
         }
         Ok(Self { raw })
     }

@@ -52,12 +52,23 @@ pub(super) struct HotStream {
     /// Made and not yet used, ascending.
     next: Mutex<VecDeque<HotSegment>>,
     ready: AtomicUsize,
+    /// The writer waits for a segment that is just being made.
+    hurry: AtomicBool,
 }
 
 impl HotStream {
     pub(super) fn new(kind: StreamKind, paths: LanePaths, segment_bytes: u64, budget: Arc<Budget>) -> Self {
         let (list, next) = (Mutex::default(), Mutex::default());
-        Self { kind, paths, segment_bytes, budget, list, next, ready: AtomicUsize::new(0) }
+        Self {
+            kind,
+            paths,
+            segment_bytes,
+            budget,
+            list,
+            next,
+            ready: AtomicUsize::new(0),
+            hurry: AtomicBool::new(false),
+        }
     }
 
     /// Takes over a segment that a writer before us left.
@@ -68,10 +79,10 @@ impl HotStream {
 
     /// Makes the writer's segment `number` the current one: the prepared one, or one that is made now.
     pub(super) fn open(&self, number: u64) -> Result<Arc<Mapping>, LogError> {
-        let mut next = locked(&self.next);
+        let mut next = self.take_next();
         let segment = match next.pop_front() {
             Some(segment) => segment,
-            None => self.make(number)?,
+            None => self.make(number, || {})?,
         };
         debug_assert_eq!(segment.number, number);
         self.ready.store(next.len(), Ordering::Relaxed);
@@ -92,24 +103,50 @@ impl HotStream {
         self.ready.load(Ordering::Relaxed)
     }
 
-    /// Makes segments ahead of the writer until `count` are ready. Waits where another thread is just making one.
+    /// Makes segments for the writer, which waits for them, until `count` are ready.
     pub(super) fn prepare(&self, count: usize) -> Result<(), LogError> {
-        let mut next = locked(&self.next);
+        self.fill_up(self.take_next(), count, || {})
+    }
+
+    /// Makes a segment ahead of the writer where none is ready: slowly, so that whoever shares the core hardly notices, until the
+    /// writer waits for it.
+    fn prepare_ahead(&self) -> Result<(), LogError> {
+        self.fill_up(locked(&self.next), 1, || {
+            if !self.hurry.load(Ordering::Relaxed) {
+                std::thread::sleep(FILL_PAUSE);
+            }
+        })
+    }
+
+    /// What is made and not used, for the writer: who is just making a segment hurries.
+    fn take_next(&self) -> MutexGuard<'_, VecDeque<HotSegment>> {
+        self.hurry.store(true, Ordering::Relaxed);
+        let next = locked(&self.next);
+        self.hurry.store(false, Ordering::Relaxed);
+        next
+    }
+
+    fn fill_up(
+        &self,
+        mut next: MutexGuard<'_, VecDeque<HotSegment>>,
+        count: usize,
+        between: impl Fn(),
+    ) -> Result<(), LogError> {
         while next.len() < count {
             let last = next.back().map(|segment| segment.number);
             let last = last.or_else(|| locked(&self.list).back().map(|segment| segment.number));
-            next.push_back(self.make(last.map_or(0, |number| number + 1))?);
+            next.push_back(self.make(last.map_or(0, |number| number + 1), &between)?);
             self.ready.store(next.len(), Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn make(&self, number: u64) -> Result<HotSegment, LogError> {
+    fn make(&self, number: u64, between: impl Fn()) -> Result<HotSegment, LogError> {
         if !self.budget.take(self.segment_bytes) {
             return Err(self.full("see the archive status"));
         }
         let path = self.paths.hot_segment(self.kind, number);
-        match Mapping::create(&path, self.segment_bytes) {
+        match Mapping::create(&path, self.segment_bytes, between) {
             Ok(map) => Ok(HotSegment { number, map: Arc::new(map), end: None }),
             Err(error) => {
                 self.budget.give_back(self.segment_bytes);
@@ -171,6 +208,9 @@ fn remove(path: &std::path::Path) -> io::Result<()> {
     }
 }
 
+/// How long the preparer rests between the parts of a segment: 16 MiB take about 60 ms then.
+const FILL_PAUSE: Duration = Duration::from_micros(400);
+
 /// What must have happened to a segment before memory may forget it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeepUntil {
@@ -196,7 +236,7 @@ impl Preparer {
     pub(super) fn run(&self) {
         while !self.stop.load(Ordering::Acquire) {
             while self.budget.bytes.load(Ordering::Relaxed) > self.budget.max / 2 && self.unlink_one() {}
-            let refused = self.streams.iter().any(|stream| stream.prepare(1).is_err());
+            let refused = self.streams.iter().any(|stream| stream.prepare_ahead().is_err());
             match refused {
                 // What late readers could still have had from memory makes room where the tmpfs itself is full.
                 true if self.unlink_one() => {}
