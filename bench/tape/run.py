@@ -1,0 +1,182 @@
+"""The tape router against its aims: throughput a CPU-second, wall clock, latency beside a bare C chain, a whole day.
+
+    .venv/bin/python bench/tape/run.py ROW [--rounds 5] [--trades N] [--seconds 5] [--out FILE]
+
+ROW: pipes32 pipes8 wall paced2000 paced50000 day. The server's threads live in this process; it and the worker have one
+core, the router the other (`wall`: all share both). Each run is verified by bench/tape/verify.c, which is no code of
+ours: count, bytes, checksum, symbol to pipe and order within a symbol. `pipes32` and `pipes8` alternate with a mode of
+one write a trade (`--single-writes`), the paced rows with bench/tape/chain.c. Exit 1 where anything is bad.
+
+Router CPU is the scheduler's account in ns over all threads of the router's process, from before the first trade until
+the worker has the last; the start of the interpreter is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tickplant.clock import monotonic_ns, wall_ns
+from tickplant.tape.serve import TapeServer
+
+HERE = Path(__file__).resolve().parent
+ROUTER_CORE, OTHER_CORE = 1, 0
+GIVE_UP_S = 230.0
+
+
+def build(scratch: Path) -> None:
+    for name in ("verify", "chain"):
+        subprocess.run(["cc", "-O2", "-o", scratch / name, HERE / f"{name}.c"], check=True)
+
+
+def cpu_ns(pid: int) -> int:
+    """CPU that a process has used so far; 0 where it is gone."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+    return total
+
+
+def anonymous_kib(pid: int) -> int:
+    """Anonymous memory of a process."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1])
+    return 0
+
+
+@contextlib.contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """What is started within inherits this core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before if core is None else {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def router_command(way: str, url: str, port: int, pipes: int, worker: list[str], scratch: Path) -> list[str]:
+    """A router that is a command of its own (TICKPLANT_ROUTER) can be measured instead of this installation's."""
+    if way == "chain":
+        return [str(scratch / "chain"), str(port), str(pipes), *worker]
+    single = ["--single-writes"] if way == "single" else []
+    ours = os.environ.get("TICKPLANT_ROUTER", f"{sys.executable} -m tickplant").split()
+    return [*ours, "route", url, "--pipes", str(pipes), *single, "--", *worker]
+
+
+def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = False, **tape: Any) -> dict[str, Any]:
+    """One run: a server, a router (`route`, `single` or `chain`), the verifying worker."""
+    result = scratch / "result"
+    result.unlink(missing_ok=True)
+    stamped = bool(tape.get("stamp"))
+    worker = [str(scratch / "verify"), str(result), str(trades), str(int(stamped))]
+    if not shared:
+        worker = ["taskset", "-c", str(OTHER_CORE), *worker]
+    with (
+        pinned(None if shared else OTHER_CORE),
+        TapeServer(trades=trades, no_handshake=True, **tape) as server,
+        (scratch / "router.log").open("wb") as log,
+    ):
+        command = router_command(way, server.url, server.port, pipes, worker, scratch)
+        with pinned(None if shared else ROUTER_CORE):
+            router = subprocess.Popen(command, stdout=log, stderr=log)
+        begun, before, most_kib = monotonic_ns(), 0, 0
+        while not result.exists() and router.poll() is None and monotonic_ns() - begun < GIVE_UP_S * 1e9:
+            if not any(client.trades for client in server.clients()):
+                before = cpu_ns(router.pid)
+            most_kib = max(most_kib, anonymous_kib(router.pid))
+            subprocess.run(["sleep", "0.01"], check=True)
+        used = cpu_ns(router.pid) - before
+        sent = server.clients()[0] if server.clients() else None
+        router.terminate()
+        router.wait(20)
+    if not result.exists():
+        return {"way": way, "failed": (scratch / "router.log").read_text()[-2000:]}
+    told = json.loads(result.read_text())
+    bad = told["bad_form"] + told["bad_pipe"] + told["bad_order"]
+    proven = sent is not None and (sent.trades, sent.bytes, sent.checksum) == (
+        told["trades"],
+        told["bytes"],
+        told["checksum"],
+    )
+    return told | {
+        "way": way,
+        "bad": bad,
+        "proven": proven and not bad and told["trades"] == trades,
+        "million_per_cpu_s": trades / used * 1000 if used > 0 else None,
+        "million_per_s": trades / told["elapsed_ns"] * 1000,
+        "router_cpu_s": used / 1e9,
+        "anonymous_kib": most_kib,
+    }
+
+
+def rows(row: str, arguments: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+    """Which ways alternate, and their options."""
+    match row:
+        case "pipes32" | "pipes8":
+            trades = arguments.trades or 20_000_000
+            return ["route", "single"], {"pipes": int(row[5:]), "trades": trades, "per_frame": 128, "rate": "max"}
+        case "wall":
+            trades = arguments.trades or 50_000_000
+            return ["route"], {"pipes": 32, "trades": trades, "per_frame": 128, "rate": "max", "shared": True}
+        case "day":
+            trades = arguments.trades or 50_000_000
+            return ["route"], {
+                "pipes": 32,
+                "trades": trades,
+                "rate": "profile:day",
+                "speed": arguments.speed,
+                "stamp": True,
+            }
+    rate = int(row.removeprefix("paced"))
+    trades = arguments.trades or rate * arguments.seconds
+    return ["chain", "route"], {"pipes": 8, "trades": trades, "rate": str(rate), "stamp": True}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("row", choices=["pipes32", "pipes8", "wall", "paced2000", "paced50000", "day"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--trades", type=int)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--speed", type=int, default=200)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    ways, options = rows(arguments.row, arguments)
+    runs: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        build(Path(folder))
+        for _ in range(arguments.rounds):
+            runs += [measure(way, scratch=Path(folder), **options) for way in ways]
+    names = ["million_per_cpu_s", "million_per_s", "p50_ns", "p99_ns", "p999_ns", "max_ns", "anonymous_kib"]
+    medians = {
+        way: {
+            name: statistics.median(run[name] or 0 for run in runs if run["way"] == way and name in run)
+            for name in names
+            if any(run["way"] == way and name in run for run in runs)
+        }
+        for way in ways
+    }
+    proven = all(run.get("proven", False) for run in runs)
+    facts = {"row": arguments.row, "at": wall_ns() // 1_000_000_000, "cores": os.cpu_count(), "proven": proven}
+    text = json.dumps(facts | {"medians": medians, "runs": runs}, indent=1)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+    return 0 if proven else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+/* The verifying worker of the tape bench. It shares no code with tickplant: what the server says it sent is held against
+ * what arrives here.
+ *
+ *   verify OUT EXPECTED STAMPED fd fd ...      (a router appends the descriptors)
+ *
+ * Reads length-prefixed objects from all descriptors and checks each: its form, that its symbol always comes by the same
+ * pipe, and that `q` grows within a symbol. It counts, sums bytes and the 64-bit XXH3 of each object, and with STAMPED 1
+ * takes the time from `t` (wall clock, ns) to here. At EXPECTED trades, or at the end of all pipes, the result is
+ * written to OUT as JSON, under another name first, so that whoever waits for it reads it whole.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { READ = 1 << 20, ROOM = READ + 65536, SYMBOLS = 1 << 16, BUCKETS = 1 << 16 };
+
+struct pipe { int fd; size_t have; unsigned char *room; };
+struct symbol { uint64_t name[2]; uint64_t last; int pipe; };
+
+static struct symbol symbols[SYMBOLS];
+static uint64_t trades, bytes, checksum, symbols_seen, bad_form, bad_pipe, bad_order, first_ns, last_ns, most_ns;
+static uint64_t late[BUCKETS]; /* 1/64 of a power of two each */
+static int stamped;
+
+static uint64_t now(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* XXH3 64 for 17 to 240 bytes, written from its specification (github.com/Cyan4973/xxHash, doc/xxhash_spec.md). */
+static const unsigned char secret[192] = {
+    0xb8, 0xfe, 0x6c, 0x39, 0x23, 0xa4, 0x4b, 0xbe, 0x7c, 0x01, 0x81, 0x2c, 0xf7, 0x21, 0xad, 0x1c, 0xde, 0xd4, 0x6d, 0xe9,
+    0x83, 0x90, 0x97, 0xdb, 0x72, 0x40, 0xa4, 0xa4, 0xb7, 0xb3, 0x67, 0x1f, 0xcb, 0x79, 0xe6, 0x4e, 0xcc, 0xc0, 0xe5, 0x78,
+    0x82, 0x5a, 0xd0, 0x7d, 0xcc, 0xff, 0x72, 0x21, 0xb8, 0x08, 0x46, 0x74, 0xf7, 0x43, 0x24, 0x8e, 0xe0, 0x35, 0x90, 0xe6,
+    0x81, 0x3a, 0x26, 0x4c, 0x3c, 0x28, 0x52, 0xbb, 0x91, 0xc3, 0x00, 0xcb, 0x88, 0xd0, 0x65, 0x8b, 0x1b, 0x53, 0x2e, 0xa3,
+    0x71, 0x64, 0x48, 0x97, 0xa2, 0x0d, 0xf9, 0x4e, 0x38, 0x19, 0xef, 0x46, 0xa9, 0xde, 0xac, 0xd8, 0xa8, 0xfa, 0x76, 0x3f,
+    0xe3, 0x9c, 0x34, 0x3f, 0xf9, 0xdc, 0xbb, 0xc7, 0xc7, 0x0b, 0x4f, 0x1d, 0x8a, 0x51, 0xe0, 0x4b, 0xcd, 0xb4, 0x59, 0x31,
+    0xc8, 0x9f, 0x7e, 0xc9, 0xd9, 0x78, 0x73, 0x64, 0xea, 0xc5, 0xac, 0x83, 0x34, 0xd3, 0xeb, 0xc3, 0xc5, 0x81, 0xa0, 0xff,
+    0xfa, 0x13, 0x63, 0xeb, 0x17, 0x0d, 0xdd, 0x51, 0xb7, 0xf0, 0xda, 0x49, 0xd3, 0x16, 0x55, 0x26, 0x29, 0xd4, 0x68, 0x9e,
+    0x2b, 0x16, 0xbe, 0x58, 0x7d, 0x47, 0xa1, 0xfc, 0x8f, 0xf8, 0xb8, 0xd1, 0x7a, 0xd0, 0x31, 0xce, 0x45, 0xcb, 0x3a, 0x8f,
+    0x95, 0x16, 0x04, 0x28, 0xaf, 0xd7, 0xfb, 0xca, 0xbb, 0x4b, 0x40, 0x7e,
+};
+
+static inline uint64_t load(const unsigned char *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+
+static inline uint64_t mix(const unsigned char *in, const unsigned char *key) {
+    unsigned __int128 m = (unsigned __int128)(load(in) ^ load(key)) * (load(in + 8) ^ load(key + 8));
+    return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+static inline uint64_t avalanche(uint64_t h) {
+    h ^= h >> 37;
+    h *= 0x165667919E3779F9u;
+    return h ^ (h >> 32);
+}
+
+static inline uint64_t xxh3(const unsigned char *in, size_t length) {
+    uint64_t sum = length * 0x9E3779B185EBCA87u;
+    if (length <= 128) {
+        if (length > 96) sum += mix(in + 48, secret + 96) + mix(in + length - 64, secret + 112);
+        if (length > 64) sum += mix(in + 32, secret + 64) + mix(in + length - 48, secret + 80);
+        if (length > 32) sum += mix(in + 16, secret + 32) + mix(in + length - 32, secret + 48);
+        return avalanche(sum + mix(in, secret) + mix(in + length - 16, secret + 16));
+    }
+    for (size_t i = 0; i < 8; i++) sum += mix(in + 16 * i, secret + 16 * i);
+    sum = avalanche(sum);
+    for (size_t i = 8; i < length / 16; i++) sum += mix(in + 16 * i, secret + 16 * (i - 8) + 3);
+    return avalanche(sum + mix(in + length - 16, secret + 136 - 17));
+}
+
+static struct symbol *find(const unsigned char *name, size_t length) {
+    uint64_t key[2] = {0, 0};
+    memcpy(key, name, length);
+    size_t at = (size_t)((key[0] ^ key[1] * 31) * 0x9E3779B97F4A7C15u >> 48);
+    while (symbols[at].name[0] && (symbols[at].name[0] != key[0] || symbols[at].name[1] != key[1])) at = (at + 1) % SYMBOLS;
+    if (!symbols[at].name[0]) {
+        if (++symbols_seen == SYMBOLS) abort();
+        memcpy(symbols[at].name, key, sizeof key);
+        symbols[at].pipe = -1;
+    }
+    return &symbols[at];
+}
+
+static void took(uint64_t ns) {
+    int power = 63 - __builtin_clzll(ns | 1);
+    size_t fine = power < 6 ? ns : (size_t)(power - 5) * 64 + ((ns >> (power - 6)) & 63);
+    late[fine]++;
+    if (ns > most_ns) most_ns = ns;
+}
+
+static uint64_t quantile(double share) {
+    uint64_t rest = (uint64_t)((double)trades * share), at = 0;
+    for (; at < BUCKETS && late[at] <= rest; at++) rest -= late[at];
+    return at < 64 ? at : (64 + at % 64) << (at / 64 - 1);
+}
+
+static void take(int pipe, const unsigned char *text, size_t length, uint64_t at) {
+    static const char head[] = "{\"ev\":\"T\",\"sym\":\"";
+    trades++;
+    bytes += length;
+    if (length < 40 || length > 240 || memcmp(text, head, 17) || text[length - 1] != '}') {
+        bad_form++;
+        return;
+    }
+    checksum += xxh3(text, length);
+    size_t name = 17;
+    while (text[name] != '"' && name < 33) name++;
+    struct symbol *symbol = find(text + 17, name - 17);
+    if (symbol->pipe < 0) symbol->pipe = pipe;
+    bad_pipe += symbol->pipe != pipe;
+    /* ...,"t":DIGITS,"q":DIGITS} from its end. */
+    uint64_t q = 0, t = 0, scale = 1;
+    size_t end = length - 2;
+    for (; end > 40 && text[end] >= '0' && text[end] <= '9'; end--, scale *= 10) q += scale * (uint64_t)(text[end] - '0');
+    if (memcmp(text + end - 4, ",\"q\":", 5)) bad_form++;
+    bad_order += q <= symbol->last;
+    symbol->last = q;
+    if (!stamped) return;
+    for (end -= 5, scale = 1; end > 40 && text[end] >= '0' && text[end] <= '9'; end--, scale *= 10) t += scale * (uint64_t)(text[end] - '0');
+    took(at > t ? at - t : 0);
+}
+
+static void report(const char *path) {
+    char draft[4096];
+    snprintf(draft, sizeof draft, "%s.draft", path);
+    FILE *out = fopen(draft, "w");
+    if (!out) return;
+    fprintf(out, "{\"trades\":%lu,\"bytes\":%lu,\"checksum\":\"%016lx\",\"symbols\":%lu,\"bad_form\":%lu,\"bad_pipe\":%lu,"
+        "\"bad_order\":%lu,\"elapsed_ns\":%lu,\"p50_ns\":%lu,\"p99_ns\":%lu,\"p999_ns\":%lu,\"max_ns\":%lu}\n",
+        trades, bytes, checksum, symbols_seen, bad_form, bad_pipe, bad_order, last_ns - first_ns,
+        stamped ? quantile(0.5) : 0, stamped ? quantile(0.99) : 0, stamped ? quantile(0.999) : 0, most_ns);
+    fclose(out);
+    rename(draft, path);
+}
+
+/* Takes what one read gives; 0 at the end of the pipe. */
+static int drain(struct pipe *pipe, int number) {
+    ssize_t got = read(pipe->fd, pipe->room + pipe->have, READ);
+    if (got < 0) return errno == EINTR || errno == EAGAIN;
+    if (got == 0) {
+        bad_form += pipe->have != 0;
+        return 0;
+    }
+    if (!first_ns) first_ns = now(CLOCK_MONOTONIC);
+    uint64_t at = stamped ? now(CLOCK_REALTIME) : 0;
+    size_t have = pipe->have + (size_t)got, start = 0;
+    uint32_t length;
+    while (have - start >= 4) {
+        memcpy(&length, pipe->room + start, 4);
+        if (length > 60000) {
+            fprintf(stderr, "verify: pipe %d: a length of %u\n", number, length);
+            exit(1);
+        }
+        if (have - start - 4 < length) break;
+        take(number, pipe->room + start + 4, length, at);
+        start += 4 + length;
+    }
+    memmove(pipe->room, pipe->room + start, have - start);
+    pipe->have = have - start;
+    last_ns = now(CLOCK_MONOTONIC);
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 5) {
+        fprintf(stderr, "usage: verify OUT EXPECTED STAMPED fd fd ...\n");
+        return 2;
+    }
+    uint64_t expected = strtoull(argv[2], NULL, 10);
+    stamped = atoi(argv[3]);
+    int count = argc - 4, open = count, told = 0, poller = epoll_create1(EPOLL_CLOEXEC);
+    struct pipe *pipes = calloc((size_t)count, sizeof *pipes);
+    for (int i = 0; i < count; i++) {
+        pipes[i].fd = atoi(argv[4 + i]);
+        pipes[i].room = malloc(ROOM);
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
+        if (epoll_ctl(poller, EPOLL_CTL_ADD, pipes[i].fd, &event) < 0) {
+            perror("verify: descriptor");
+            return 1;
+        }
+    }
+    while (open > 0) {
+        struct epoll_event events[128];
+        int ready = epoll_wait(poller, events, 128, -1);
+        for (int i = 0; i < ready; i++) {
+            int number = (int)events[i].data.u32;
+            if (!drain(&pipes[number], number)) {
+                epoll_ctl(poller, EPOLL_CTL_DEL, pipes[number].fd, NULL);
+                open--;
+            }
+        }
+        if (!told && trades >= expected) {
+            report(argv[1]);
+            told = 1;
+        }
+    }
+    report(argv[1]);
+    return 0;
+}
