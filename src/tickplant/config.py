@@ -53,6 +53,9 @@ class MetricsSettings(Struct, frozen=True, kw_only=True):
     """The table `[metrics]`."""
 
     port: Port = 0
+    """Serves `/metrics`, `/health` and `/ready`; 9090 is the usual one."""
+    host: Text = "127.0.0.1"
+    """The address to listen on; "0.0.0.0" for a scraper or probe on another machine."""
 
 
 class Origin(NamedTuple):
@@ -139,11 +142,19 @@ def _venue(table: str, values: dict[str, _Value]) -> VenueSettings:
         venue = find_venue(table.removeprefix("venue."), settings.class_)
         what = "instruments"
         symbols = dict.fromkeys(symbol_of(venue, text) for text in settings.instruments)
+        what = "required"
+        _check_required(venue, settings, symbols)
         what = "depth"
         venue.depth(settings)
     except ConfigError as error:
         raise error.at(*(values[what].origin if what in values else at)) from None
     return msgspec.structs.replace(settings, instruments=list(symbols))
+
+
+def _check_required(venue: Venue, settings: VenueSettings, symbols: Mapping[str, None]) -> None:
+    for symbol in (symbol_of(venue, text) for text in settings.required):
+        if symbol not in symbols:
+            raise ConfigError(f"{symbol} is required but not among the instruments", expected="one of instruments")
 
 
 def _struct(kind: type[Struct], values: dict[str, _Value]) -> Any:

@@ -23,6 +23,7 @@ from tickplant.errors import LogError, PlantError, TickplantError, UnknownInstru
 from tickplant.log import Log
 from tickplant.plant.control import ControlServer
 from tickplant.plant.share import Share
+from tickplant.telemetry import MetricsServer
 from tickplant.venues.base import InstrumentId, share_of
 from tickplant.venues.settings import VenueSettings
 from tickplant.venues.table import find_venue
@@ -60,6 +61,7 @@ class Plant:
         self._shares: dict[str, Share] = {}
         self._checkpointers: list[_native.Checkpointer] = []
         self._control: ControlServer | None = None
+        self.metrics: MetricsServer | None = None
         self._callbacks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
 
@@ -105,6 +107,8 @@ class Plant:
             name = "plant.sock" if self.only is None else f"plant-{self.only.venue.lower()}-{self.only.share}.sock"
             self._control = ControlServer(self.path / name, self._on_command)
             await self._control.start()
+            if self.settings.metrics.port:
+                await self._start_metrics()
         except BaseException:
             await self.stop()
             raise
@@ -124,6 +128,8 @@ class Plant:
         await asyncio.gather(*(share.stop() for share in self._shares.values()))
         for checkpointer in self._checkpointers:
             await asyncio.to_thread(checkpointer.stop)
+        if self.metrics is not None:
+            await self.metrics.stop()
         self.state = PlantState.FAILED if failed else PlantState.STOPPED
         self._ended.set()
 
@@ -206,6 +212,24 @@ class Plant:
                 for share, report in zip(self._shares.values(), reports, strict=True)
             },
         }
+
+    async def _start_metrics(self) -> None:
+        metrics, venues = self.settings.metrics, self.settings.venues
+        required = [
+            str(InstrumentId(symbol, code))
+            for code, settings in venues.items()
+            for symbol in settings.required
+            if self._runs(code, symbol)
+        ]
+        self.metrics = MetricsServer(
+            metrics.host, metrics.port, summary=self.summary, state=lambda: self.state.value, required=required
+        )
+        await self.metrics.start()
+
+    def _runs(self, code: str, symbol: str) -> bool:
+        """Whether an instrument belongs to this process, which may run one share of one venue only."""
+        only = self.only
+        return only is None or (only.venue == code and share_of(symbol, only.shares) == only.share)
 
     # shares
 

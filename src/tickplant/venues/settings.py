@@ -31,6 +31,8 @@ class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     instruments: Names = []
     """Symbols in the venue's spelling."""
+    required: Names = []
+    """Those of them whose books must be proven live before the plant says that it is ready."""
     depth: Depth | None = None
     """Book levels a side: the subscribed depth, or the depth of the fetched snapshot; 0: all that the venue gives."""
     streams: Streams = field(default_factory=lambda: ["book", "trades", "ticker"])

@@ -2,8 +2,9 @@
 
 use crate::clock::Nanos;
 use crate::log::{LaneWriter, LogError};
-use crate::record::{Kind, UNDEF_U64};
+use crate::record::{Heartbeat, Kind, Layout, Level, Quote, Record, Trade, F_LAST, UNDEF_I64, UNDEF_U64};
 use crate::session::{journal, Input, Out, Session, Wish};
+use serde::Serialize;
 
 /// A session that writes into a lane. Inputs are journalled before they are taken; a commit makes the inputs and records
 /// of a turn visible together and hands out the wishes, which may only then be carried out.
@@ -11,12 +12,47 @@ pub struct Engine {
     pub session: Session,
     pub lane: LaneWriter,
     out: Out,
+    pub tallies: Tallies,
+}
+
+/// Venue messages by what they told, and the last measured ping: counted where the records pass, once a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tallies {
+    pub trade: u64,
+    pub book: u64,
+    pub ticker: u64,
+    pub heartbeat: u64,
+    /// Round trip of the last answered ping, in ns; None before the first.
+    pub ping_ns: Option<u64>,
+}
+
+impl Tallies {
+    /// Records of one kind. A venue message ends with F_LAST.
+    fn count(&mut self, kind: u16, lines: &[[u8; 64]]) {
+        if kind == Kind::Trade as u16 {
+            self.trade += messages(&Trade::LAYOUT, lines);
+        } else if kind == Kind::Level as u16 {
+            self.book += messages(&Level::LAYOUT, lines);
+        } else if kind == Kind::Quote as u16 {
+            self.ticker += messages(&Quote::LAYOUT, lines);
+        } else if kind == Kind::Heartbeat as u16 {
+            self.heartbeat += lines.len() as u64;
+            let pings = lines.iter().map(|line| bytemuck::cast_ref::<_, Heartbeat>(line).value);
+            let last = pings.filter(|&value| value != UNDEF_I64).last();
+            self.ping_ns = last.and_then(|value| u64::try_from(value).ok()).or(self.ping_ns);
+        }
+    }
+}
+
+fn messages(layout: &Layout, lines: &[[u8; 64]]) -> u64 {
+    let Some(flags) = layout.fields.iter().find(|field| field.name == "flags") else { return 0 };
+    lines.iter().filter(|line| line[flags.offset] & F_LAST != 0).count() as u64
 }
 
 impl Engine {
     pub fn new(session: Session, lane: LaneWriter) -> Self {
         let out = Out::new(lane.next_index());
-        Self { session, lane, out }
+        Self { session, lane, out, tallies: Tallies::default() }
     }
 
     /// Journals one input and lets the session take it. On an error the input was not taken.
@@ -29,7 +65,7 @@ impl Engine {
 
     /// Commits the turn and moves its wishes into `wishes`.
     pub fn commit(&mut self, at: Nanos, wishes: &mut Vec<Wish>) -> Result<(), LogError> {
-        append_all(&mut self.lane, &mut self.out, at)?;
+        append_all(&mut self.lane, &mut self.out, &mut self.tallies, at)?;
         self.lane.commit(at);
         wishes.append(&mut self.out.wishes);
         Ok(())
@@ -38,7 +74,12 @@ impl Engine {
 
 /// Moves the records of a turn into the lane as batches of one kind, in their order. Where the lane takes no more, what it
 /// did not take stays in `out`, so that going on later repeats nothing.
-pub(super) fn append_all(lane: &mut LaneWriter, out: &mut Out, at: Nanos) -> Result<(), LogError> {
+pub(super) fn append_all(
+    lane: &mut LaneWriter,
+    out: &mut Out,
+    tallies: &mut Tallies,
+    at: Nanos,
+) -> Result<(), LogError> {
     let (mut runs, mut lines, mut result) = (0, 0, Ok(()));
     for run in &out.runs {
         let taken = &out.lines[lines..lines + run.count as usize];
@@ -50,6 +91,7 @@ pub(super) fn append_all(lane: &mut LaneWriter, out: &mut Out, at: Nanos) -> Res
         if result.is_err() {
             break;
         }
+        tallies.count(run.kind, taken);
         runs += 1;
         lines += taken.len();
     }

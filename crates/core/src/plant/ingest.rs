@@ -54,6 +54,8 @@ struct Line {
     closing: Option<Reason>,
     /// An attempt that waits for room in the log.
     held: bool,
+    /// Not its first attempt.
+    tried: bool,
 }
 
 /// A fetcher of its own thread and this loop's way to it.
@@ -120,7 +122,14 @@ impl Loop {
             let added = epoll::add(&epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
             added.map_err(|error| error.to_string())?;
         }
-        let line = |url: &String| Line { url: url.clone(), socket: None, watched: None, closing: None, held: false };
+        let line = |url: &String| Line {
+            url: url.clone(),
+            socket: None,
+            watched: None,
+            closing: None,
+            held: false,
+            tried: false,
+        };
         Ok(Self {
             engine,
             lines: plan.routes.iter().map(|route| line(&route.url)).collect(),
@@ -209,9 +218,10 @@ impl Loop {
             self.on_end(connection, &end, at)?;
         }
         self.settle(at)?;
-        if self.counters.frames != frames {
+        let messages = self.counters.frames - frames;
+        if messages > 0 {
             let committed = self.clock.now();
-            self.counters.latency.add(committed - at);
+            self.counters.took(messages, at, committed);
         }
         Ok(())
     }
@@ -330,7 +340,8 @@ impl Loop {
     fn on_grant(&mut self, connection: Connection, addresses: &[SocketAddr], at: Nanos) -> Result<(), LogError> {
         self.engine.take(at, Input::Command(Command::Granted { connection }))?;
         let seed = self.rng.next_u64();
-        let attempt = self.lines.get(usize::from(connection)).map(|line| {
+        let attempt = self.lines.get_mut(usize::from(connection)).map(|line| {
+            self.counters.reconnects += u64::from(std::mem::replace(&mut line.tried, true));
             let url = Url::parse(&line.url)
                 .map_err(|what| WireError { place: line.url.clone(), cause: Cause::Setup(what) })?;
             let mut limits = Limits::default();
@@ -584,6 +595,6 @@ impl Loop {
     fn report(&self) -> super::Report {
         let session = SessionReport::of(&self.engine.session);
         let lane = &self.engine.lane;
-        self.counters.report(session, lane.next_index(), &lane.archive_status(), self.paused)
+        self.counters.report(session, self.engine.tallies, lane.next_index(), &lane.archive_status(), self.paused)
     }
 }

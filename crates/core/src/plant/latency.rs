@@ -57,6 +57,38 @@ fn upper_edge(index: usize) -> Nanos {
     (((mantissa as u128 + 1) << exponent) - 1).min(u128::from(u64::MAX)) as Nanos
 }
 
+/// Upper edges of the buckets that dashboards know, and finer ones, in ns.
+pub const EDGES: [Nanos; 10] =
+    [10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 10_000_000, 50_000_000];
+
+/// Counts durations in few buckets with exact edges, for an exporter.
+#[derive(Clone, Debug, Default)]
+pub struct Buckets {
+    counts: [u64; EDGES.len() + 1],
+    sum: u64,
+}
+
+impl Buckets {
+    /// Adds a duration `times` times.
+    pub fn add(&mut self, duration: Nanos, times: u64) {
+        self.counts[EDGES.partition_point(|&edge| edge < duration)] += times;
+        self.sum = self.sum.saturating_add(duration.saturating_mul(times));
+    }
+
+    /// How many durations were at most each edge; the last edge is the end of time.
+    pub fn cumulative(&self) -> impl Iterator<Item = (Nanos, u64)> + '_ {
+        let edges = EDGES.into_iter().chain([Nanos::MAX]);
+        edges.zip(self.counts.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        }))
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +111,19 @@ mod tests {
             let exact = durations[rank - 1];
             let told = histogram.quantile(share).unwrap();
             prop_assert!(told >= exact && told - exact <= exact / 16);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_count_what_is_at_most_their_edge(durations in prop::collection::vec((0u64..60_000_000, 0u64..5), 0..50)) {
+            let mut buckets = Buckets::default();
+            durations.iter().for_each(|&(duration, times)| buckets.add(duration, times));
+            for (edge, count) in buckets.cumulative() {
+                let exact: u64 = durations.iter().filter(|(duration, _)| *duration <= edge).map(|(_, times)| times).sum();
+                prop_assert_eq!(count, exact);
+            }
+            prop_assert_eq!(buckets.sum(), durations.iter().map(|(duration, times)| duration * times).sum::<u64>());
         }
     }
 

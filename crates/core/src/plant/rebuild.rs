@@ -3,7 +3,7 @@
 //! Records are a function of the journal, so a second run over it must give the same bytes. `rebuild` proves that of a
 //! lane; `derive_pending` writes what a power cut took from the records but not from the journal.
 
-use super::engine::append_all;
+use super::engine::{append_all, Tallies};
 use crate::clock::Nanos;
 use crate::event::Decode;
 use crate::log::{
@@ -141,7 +141,7 @@ pub fn derive_pending(log: &LogDir, lane: &mut LaneWriter, name: &str, decoders:
             continue;
         }
         derived += replay.out.lines.len() as u64;
-        append_all(lane, &mut replay.out, stamp).map_err(|error| error.to_string())?;
+        append_all(lane, &mut replay.out, &mut Tallies::default(), stamp).map_err(|error| error.to_string())?;
     }
     lane.commit(lane.ts_recv());
     lane.derive_from(None);

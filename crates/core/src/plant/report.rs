@@ -1,6 +1,7 @@
 //! What a loop says of itself when asked.
 
-use super::latency::Histogram;
+use super::engine::Tallies;
+use super::latency::{Buckets, Histogram};
 use crate::clock::Nanos;
 use crate::log::{ArchiveState, ArchiveStatus};
 use crate::session::{self, ConnectionSummary, InstrumentSummary, Session};
@@ -16,6 +17,8 @@ pub struct InstrumentReport {
     pub counters: session::Counters,
     pub state: String,
     pub reason: String,
+    pub bid_levels: usize,
+    pub ask_levels: usize,
 }
 
 /// One connection's line.
@@ -42,6 +45,8 @@ impl SessionReport {
             counters: line.counters,
             state: word(&line.state),
             reason: word(&line.reason),
+            bid_levels: line.bid_levels,
+            ask_levels: line.ask_levels,
         };
         let connection = |line: ConnectionSummary| ConnectionReport {
             state: word(&line.state),
@@ -79,6 +84,14 @@ pub struct Report {
     pub latency_p50_ns: Option<Nanos>,
     pub latency_p99_ns: Option<Nanos>,
     pub latency_p999_ns: Option<Nanos>,
+    /// The same a message: how many took at most so many ns, and the sum over all.
+    pub latency_buckets: Vec<(Nanos, u64)>,
+    pub latency_sum_ns: u64,
+    pub tallies: Tallies,
+    /// Receive time of the last message; None before the first.
+    pub last_message_at: Option<Nanos>,
+    /// Attempts to connect beyond each connection's first.
+    pub reconnects: u64,
     pub archive_state: &'static str,
     pub archive_lag_bytes: u64,
     /// The feed is paused: the disk is full and so is the memory part.
@@ -92,10 +105,27 @@ pub struct Counters {
     pub bytes: u64,
     pub reads: u64,
     pub latency: Histogram,
+    pub buckets: Buckets,
+    pub last_message_at: Option<Nanos>,
+    pub reconnects: u64,
 }
 
 impl Counters {
-    pub fn report(&self, session: SessionReport, records: u64, archive: &ArchiveStatus, paused: bool) -> Report {
+    /// A read brought so many messages, received at `at` and committed at `committed`.
+    pub fn took(&mut self, messages: u64, at: Nanos, committed: Nanos) {
+        self.latency.add(committed - at);
+        self.buckets.add(committed - at, messages);
+        self.last_message_at = Some(at);
+    }
+
+    pub fn report(
+        &self,
+        session: SessionReport,
+        tallies: Tallies,
+        records: u64,
+        archive: &ArchiveStatus,
+        paused: bool,
+    ) -> Report {
         Report {
             session,
             frames: self.frames,
@@ -105,6 +135,11 @@ impl Counters {
             latency_p50_ns: self.latency.quantile(500_000),
             latency_p99_ns: self.latency.quantile(990_000),
             latency_p999_ns: self.latency.quantile(999_000),
+            latency_buckets: self.buckets.cumulative().collect(),
+            latency_sum_ns: self.buckets.sum(),
+            tallies,
+            last_message_at: self.last_message_at,
+            reconnects: self.reconnects,
             archive_state: match archive.state {
                 ArchiveState::Ok => "ok",
                 ArchiveState::DiskFull { .. } => "disk_full",

@@ -125,6 +125,9 @@ pub struct InstrumentSummary {
     pub state: BookState,
     /// Why the book is in its state.
     pub reason: Reason,
+    /// Price levels that the book holds.
+    pub bid_levels: usize,
+    pub ask_levels: usize,
 }
 
 /// One line of [`Session::connections`].
@@ -303,6 +306,8 @@ impl Session {
                 counters: instrument.counters,
                 state,
                 reason,
+                bid_levels: instrument.sync.book.len(crate::record::Side::Bid),
+                ask_levels: instrument.sync.book.len(crate::record::Side::Ask),
             }
         };
         self.instruments.iter().map(line).collect()

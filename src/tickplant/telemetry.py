@@ -1,0 +1,224 @@
+"""The one exporter: `/metrics` in Prometheus' text format, `/health` and `/ready`, on the port of `[metrics]`.
+
+Everything is made of the plant's summary, at most once a second however many ask. A loop gives its part between two of
+its turns; nothing is counted, formatted or sent on the way of the data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from tickplant import clock
+from tickplant.errors import PlantError, TickplantError
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+CACHED_NS = 1_000_000_000
+REQUEST_TIMEOUT_S = 5.0
+REQUEST_BYTES_MAX = 16 * 1024
+END_OF_TIME = 2**64 - 1
+CONNECTED = ("SUBSCRIBING", "LIVE", "STALE")
+
+Summary = Mapping[str, Any]
+Labels = tuple[tuple[str, str], ...]
+
+
+class Family(NamedTuple):
+    """One metric: its kind, what it says, and its samples by suffix and labels."""
+
+    name: str
+    kind: str
+    text: str
+    samples: list[tuple[str, Labels, float]]
+
+    def lines(self) -> Iterable[str]:
+        """The family as Prometheus reads it."""
+        yield f"# HELP {self.name} {self.text}"
+        yield f"# TYPE {self.name} {self.kind}"
+        for suffix, labels, value in self.samples:
+            text = ",".join(f'{key}="{_escaped(word)}"' for key, word in labels)
+            yield f"{self.name}{suffix}{{{text}}} {value!r}"
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def exposition(summary: Summary) -> str:
+    """The summary of a plant (`Plant.summary()`) in Prometheus' text format, ending with a line feed."""
+    families = [family for family in (*_exchanges(summary), *_books(summary), *_lanes(summary)) if family.samples]
+    return "\n".join(line for family in families for line in family.lines()) + "\n"
+
+
+def _exchanges(summary: Summary) -> list[Family]:
+    """What is told of a venue as a whole: its lanes together."""
+    ping = Family("md_heartbeat_latency_ms", "gauge", "Round trip of the last answered ping in milliseconds.", [])
+    last = Family("md_last_message_timestamp", "gauge", "Receive time of the last message, Unix seconds.", [])
+    again = Family("md_reconnects_total", "counter", "Attempts to connect after a connection's first.", [])
+    state = Family("md_connection_state", "gauge", "1: all connections of the venue stand, 0: not.", [])
+    took = Family("md_message_latency_seconds", "histogram", "From receiving a message to readable in the log.", [])
+    count = Family("md_messages_total", "counter", "Venue messages by what they told.", [])
+    venues: dict[str, list[Summary]] = {}
+    for lane in summary["lanes"].values():
+        venues.setdefault(lane["venue"].lower(), []).append(lane)
+    for venue, lanes in venues.items():
+        labels = (("exchange", venue),)
+        pings = [lane["tallies"]["ping_ns"] for lane in lanes if lane["tallies"]["ping_ns"] is not None]
+        times = [lane["last_message_at"] for lane in lanes if lane["last_message_at"] is not None]
+        ping.samples.extend(("", labels, max(pings) / 1e6) for _ in pings[:1])
+        last.samples.extend(("", labels, max(times) / 1e9) for _ in times[:1])
+        again.samples.append(("", labels, sum(lane["reconnects"] for lane in lanes)))
+        state.samples.append(("", labels, int(all(map(_is_connected, lanes)))))
+        for kind in ("trade", "book", "ticker", "heartbeat"):
+            total = sum(lane["tallies"][kind] for lane in lanes)
+            count.samples.append(("", (*labels, ("type", kind)), total))
+        took.samples.extend(_histogram(labels, lanes))
+    return [ping, last, again, state, took, count]
+
+
+def _is_connected(lane: Summary) -> bool:
+    wanted = [row["state"] for row in lane["session"]["connections"] if row["state"] != "IDLE"]
+    return bool(wanted) and all(state in CONNECTED for state in wanted)
+
+
+def _histogram(labels: Labels, lanes: list[Summary]) -> Iterable[tuple[str, Labels, float]]:
+    total = 0
+    for buckets in zip(*(lane["latency_buckets"] for lane in lanes), strict=True):
+        edge_ns, total = buckets[0][0], sum(count for _, count in buckets)
+        edge = "+Inf" if edge_ns == END_OF_TIME else repr(edge_ns / 1e9)
+        yield "_bucket", (*labels, ("le", edge)), total
+    yield "_sum", labels, sum(lane["latency_sum_ns"] for lane in lanes) / 1e9
+    yield "_count", labels, total
+
+
+def _books(summary: Summary) -> list[Family]:
+    """What is told of one instrument."""
+    gaps = Family("md_sequence_gaps_total", "counter", "Gaps that were found in an instrument's streams.", [])
+    depth = Family("md_orderbook_depth", "gauge", "Price levels of a side of the book.", [])
+    live = Family("tickplant_book_live", "gauge", "1: the book is proven live, 0: it is stale or being mended.", [])
+    resyncs = Family("tickplant_resyncs_total", "counter", "New snapshots that a book needed.", [])
+    proofs = Family("tickplant_checksums_total", "counter", "Checksums of the venue, by result.", [])
+    for row in summary["instruments"]:
+        symbol, _, venue = row["instrument"].rpartition(".")
+        labels = (("exchange", venue.lower()), ("symbol", symbol))
+        gaps.samples.append(("", labels, row["gaps"]))
+        depth.samples.append(("", (*labels, ("side", "bids")), row["bid_levels"]))
+        depth.samples.append(("", (*labels, ("side", "asks")), row["ask_levels"]))
+        live.samples.append(("", labels, int(row["state"] == "LIVE")))
+        resyncs.samples.append(("", labels, row["resyncs"]))
+        for result in ("passed", "failed", "absent"):
+            proofs.samples.append(("", (*labels, ("result", result)), row[f"checksums_{result}"]))
+    return [gaps, depth, live, resyncs, proofs]
+
+
+def _lanes(summary: Summary) -> list[Family]:
+    records = Family("tickplant_records_total", "counter", "Records in the lane.", [])
+    lag = Family("tickplant_archive_lag_bytes", "gauge", "Committed bytes that are not on disk yet.", [])
+    paused = Family("tickplant_feed_paused", "gauge", "1: the disk and the memory part are full, 0: not.", [])
+    for name, lane in summary["lanes"].items():
+        labels = (("lane", name),)
+        records.samples.append(("", labels, lane["records"]))
+        lag.samples.append(("", labels, lane["archive_lag_bytes"]))
+        paused.samples.append(("", labels, int(lane["paused"])))
+    return [records, lag, paused]
+
+
+def missing_books(summary: Summary, required: Iterable[str]) -> list[str]:
+    """The required instruments (`BTC/USD.KRAKEN`) whose books are not proven live, sorted."""
+    live = {row["instrument"] for row in summary["instruments"] if row["state"] == "LIVE"}
+    return sorted(set(required) - live)
+
+
+class MetricsServer:
+    """Answers GET of `/metrics`, `/health` and `/ready`; one request a connection."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        summary: Callable[[], Awaitable[Summary]],
+        state: Callable[[], str],
+        required: list[str],
+    ) -> None:
+        self.host = host
+        self.port = port
+        self._summary = summary
+        self._state = state
+        self._required = required
+        self._server: asyncio.Server | None = None
+        self._asked: asyncio.Task[Summary] | None = None
+        self._asked_at = 0
+
+    async def start(self) -> None:
+        """Binds the port; `port` 0 takes a free one and says which. Raises PlantError where it is taken."""
+        try:
+            self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=REQUEST_BYTES_MAX)
+        except OSError as error:
+            raise PlantError(
+                f"the port for metrics cannot be had: {error.strerror or error}",
+                where=f"{self.host}:{self.port}",
+                hint="set metrics.port to a free one, or to 0 for none",
+            ) from error
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Closes the port."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                request = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n", 1)[0].decode("latin-1")
+            status, kind, text = await self._answer(request)
+            body = text.encode()
+            head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+            writer.write(head.encode() + b"Connection: close\r\n\r\n" + (b"" if request.startswith("HEAD") else body))
+            await writer.drain()
+        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            # Whoever asked went away, or spoke no HTTP: its own affair.
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, request: str) -> tuple[HTTPStatus, str, str]:
+        method, _, rest = request.partition(" ")
+        if method not in ("GET", "HEAD"):
+            return HTTPStatus.METHOD_NOT_ALLOWED, TEXT, "only GET\n"
+        match rest.partition(" ")[0].partition("?")[0]:
+            case "/metrics":
+                try:
+                    return HTTPStatus.OK, TEXT, exposition(await self._ask())
+                except TickplantError as error:
+                    return HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{error}\n"
+            case "/health":
+                return _verdict(self._state() not in ("failed", "stopped"), self._state())
+            case "/ready":
+                return await self._ready()
+            case _:
+                return HTTPStatus.NOT_FOUND, TEXT, "known: /metrics /health /ready\n"
+
+    async def _ready(self) -> tuple[HTTPStatus, str, str]:
+        if self._state() != "running":
+            return _verdict(False, self._state())
+        try:
+            missing = missing_books(await self._ask(), self._required)
+        except TickplantError as error:
+            return _verdict(False, str(error))
+        return _verdict(not missing, f"not proven live: {' '.join(missing)}" if missing else "ready")
+
+    async def _ask(self) -> Summary:
+        """The summary, not older than a second; those who ask meanwhile share one."""
+        now = clock.monotonic_ns()
+        if self._asked is None or now - self._asked_at > CACHED_NS:
+            self._asked_at = now
+            self._asked = asyncio.ensure_future(self._summary())
+        return await asyncio.shield(self._asked)
+
+
+def _verdict(good: bool, text: str) -> tuple[HTTPStatus, str, str]:
+    return (HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE), TEXT, f"{text}\n"
