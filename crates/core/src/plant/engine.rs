@@ -38,7 +38,7 @@ impl Tallies {
         } else if kind == Kind::Heartbeat as u16 {
             self.heartbeat += lines.len() as u64;
             let pings = lines.iter().map(|line| bytemuck::cast_ref::<_, Heartbeat>(line).value);
-            let last = pings.filter(|&value| value != UNDEF_I64).last();
+            let last = pings.filter(|&value| value != UNDEF_I64).next_back();
             self.ping_ns = last.and_then(|value| u64::try_from(value).ok()).or(self.ping_ns);
         }
     }
