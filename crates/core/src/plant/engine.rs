@@ -37,8 +37,8 @@ impl Tallies {
             self.ticker += messages(&Quote::LAYOUT, lines);
         } else if kind == Kind::Heartbeat as u16 {
             self.heartbeat += lines.len() as u64;
-            let pings = lines.iter().map(|line| bytemuck::cast_ref::<_, Heartbeat>(line).value);
-            let last = pings.filter(|&value| value != UNDEF_I64).next_back();
+            let mut pings = lines.iter().map(|line| bytemuck::cast_ref::<_, Heartbeat>(line).value);
+            let last = pings.rfind(|&value| value != UNDEF_I64);
             self.ping_ns = last.and_then(|value| u64::try_from(value).ok()).or(self.ping_ns);
         }
     }
