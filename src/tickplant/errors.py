@@ -19,6 +19,7 @@
     │   └── ProtocolError           an illegal frame
     ├── VenueError                  the venue refused something or spoke another dialect
     ├── ImportFormatError           a recording's line that its format does not allow
+    ├── WorkerError                 the tape router's worker: cannot be run, has ended
     └── PlantError                  the plant itself: not running, a loop ended
 
 Each class knows its `stage`, whose `fault` it is and whether a `retry` helps; an instance may narrow them down, name
@@ -240,6 +241,13 @@ class ImportFormatError(TickplantError):
     """A line of a recording does not fit its format. `where` is `file:line`."""
 
     stage = "import"
+    fault = Fault.USER
+
+
+class WorkerError(TickplantError):
+    """The worker of a tape router cannot be run, or nobody reads the tape any more."""
+
+    stage = "tape"
     fault = Fault.USER
 
 

@@ -8,6 +8,7 @@ mod errors;
 mod log;
 mod plant;
 mod records;
+mod tape;
 mod tape_serve;
 mod user_venue;
 mod views;
@@ -33,6 +34,8 @@ mod _native {
     use crate::log::writer::PyLaneWriter;
     #[pymodule_export]
     use crate::plant::{rebuild, Importer, LogHandle, PyLoop};
+    #[pymodule_export]
+    use crate::tape::TapeRouter;
     #[pymodule_export]
     use crate::tape_serve::TapeServer;
     #[pymodule_export]

@@ -26,6 +26,7 @@ from tickplant.errors import (
     TickplantError,
     VenueError,
     WireError,
+    WorkerError,
 )
 from tickplant.venues.table import find_instrument
 
@@ -43,6 +44,8 @@ class Exit(IntEnum):
     PEER = 5
     """A venue or connection."""
     RECORDING = 6
+    WORKER = 7
+    """The tape router's worker cannot be run, or has ended."""
     INTERNAL = 70
     """Our own fault."""
 
@@ -58,6 +61,8 @@ def exit_code(error: TickplantError) -> Exit:
             return Exit.PEER
         case ImportFormatError():
             return Exit.RECORDING
+        case WorkerError():
+            return Exit.WORKER
     return Exit.INTERNAL
 
 

@@ -13,11 +13,12 @@ from typer.core import TyperGroup
 from tickplant import __version__
 from tickplant.cli import about, common, control, demo, imports, read, run
 from tickplant.cli.common import Exit
+from tickplant.cli.tape import route as tape_route
 from tickplant.cli.tape import serve as tape_serve
 from tickplant.errors import TickplantError
 
 EPILOG = """Exit codes: 0 done, or ended by Ctrl-C or SIGTERM; 1 something that the command checks did not hold;
-2 wrong usage; 3 settings; 4 log; 5 venue or connection; 6 recording; 70 a fault of tickplant."""
+2 wrong usage; 3 settings; 4 log; 5 venue or connection; 6 recording; 7 worker; 70 a fault of tickplant."""
 
 app = typer.Typer(
     name="tickplant",
@@ -46,6 +47,8 @@ app.command()(run.record)
 app.command("import")(imports.import_files)
 app.command()(read.tail)
 app.command()(read.book)
+app.command()(tape_route.route)
+app.command()(tape_route.lb)
 app.command("serve-tape")(tape_serve.serve_tape)
 app.command()(control.resync)
 app.command()(control.reconnect)

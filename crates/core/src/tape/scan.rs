@@ -1,0 +1,266 @@
+//! Objects of a frame without parsing JSON: where each ends, and the symbol at its known place.
+//!
+//! A feed's frame is an array of flat objects, `[{"ev":"T","sym":"AAPL",...},...]`. The end of an object is the first `}`
+//! behind an even number of quotes, as long as no escape and no inner object comes before it; what has one goes to the plain
+//! walk, which follows strings, escapes and depth. An object that does not begin like a trade is looked at as JSON.
+
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// How a trade begins in the known layout.
+const TRADE: &[u8; 17] = b"{\"ev\":\"T\",\"sym\":\"";
+/// Longest symbol that the known layout has; a longer one takes the tolerant way.
+const SYMBOL_BYTES_MAX: usize = 16;
+
+/// What an object is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// A trade and its symbol.
+    Trade(Cow<'a, [u8]>),
+    /// The feed's answer to a request (`"ev":"status"`).
+    Status,
+    /// Another message with a symbol.
+    Other(Cow<'a, [u8]>),
+    /// No symbol, or no JSON: it belongs to no pipe.
+    Nameless,
+}
+
+/// One object of a frame: its exact bytes and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object<'a> {
+    pub bytes: &'a [u8],
+    pub kind: Kind<'a>,
+}
+
+/// Gives the objects of one frame. Bytes between objects are passed over; those that are no JSON white space, comma or bracket
+/// are counted.
+#[derive(Debug)]
+pub struct Objects<'a> {
+    rest: &'a [u8],
+    odd_bytes: u64,
+}
+
+impl<'a> Objects<'a> {
+    pub fn new(frame: &'a [u8]) -> Self {
+        Self { rest: frame, odd_bytes: 0 }
+    }
+
+    /// Bytes that belong to no object so far: nonsense, or an object that the frame's end cut off.
+    pub fn odd_bytes(&self) -> u64 {
+        self.odd_bytes
+    }
+}
+
+impl<'a> Iterator for Objects<'a> {
+    type Item = Object<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Object<'a>> {
+        loop {
+            match self.rest.first()? {
+                b'{' => break,
+                b',' | b'[' | b']' | b' ' | b'\t' | b'\r' | b'\n' => {}
+                _ => self.odd_bytes += 1,
+            }
+            self.rest = &self.rest[1..];
+        }
+        let Some(end) = object_end(self.rest) else {
+            self.odd_bytes += self.rest.len() as u64;
+            self.rest = &[];
+            return None;
+        };
+        let (bytes, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Some(Object { bytes, kind: kind_of(bytes) })
+    }
+}
+
+/// What an object is, by its known beginning or by looking.
+#[inline]
+fn kind_of(object: &[u8]) -> Kind<'_> {
+    if let Some(behind) = object.strip_prefix(TRADE) {
+        let window = &behind[..behind.len().min(SYMBOL_BYTES_MAX + 1)];
+        if let Some(length) = window.iter().position(|&byte| byte == b'"' || byte == b'\\') {
+            if length > 0 && window[length] == b'"' {
+                return Kind::Trade(Cow::Borrowed(&window[..length]));
+            }
+        }
+    }
+    describe(object)
+}
+
+/// The tolerant way: any order of keys, any spacing, escapes.
+#[cold]
+#[inline(never)]
+fn describe(object: &[u8]) -> Kind<'_> {
+    #[derive(Deserialize)]
+    struct Described<'a> {
+        #[serde(borrow)]
+        ev: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        sym: Option<Cow<'a, str>>,
+    }
+    let Ok(found) = serde_json::from_slice::<Described<'_>>(object) else { return Kind::Nameless };
+    let symbol = found.sym.filter(|symbol| !symbol.is_empty()).map(|symbol| match symbol {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    });
+    match (found.ev.as_deref(), symbol) {
+        (Some("status"), _) => Kind::Status,
+        (Some("T"), Some(symbol)) => Kind::Trade(symbol),
+        (_, Some(symbol)) => Kind::Other(symbol),
+        (_, None) => Kind::Nameless,
+    }
+}
+
+/// Bytes of the object that begins `bytes`; None where it does not end in them.
+#[inline]
+pub fn object_end(bytes: &[u8]) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SSE2 belongs to every x86-64.
+        match flat_end(bytes) {
+            Flat::End(end) => return Some(end),
+            Flat::Unsure => {}
+        }
+    }
+    walked_end(bytes)
+}
+
+#[cfg(target_arch = "x86_64")]
+enum Flat {
+    End(usize),
+    Unsure,
+}
+
+/// The end of a flat object without escapes, 16 bytes at a time; unsure at anything else and near the end of the bytes.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn flat_end(bytes: &[u8]) -> Flat {
+    use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8};
+    let mut at = 1;
+    let mut quotes = 0u32;
+    while at + 16 <= bytes.len() {
+        // SAFETY: sixteen bytes from `at` lie within the slice; SSE2 is part of the architecture.
+        let (close, quote, odd) = unsafe {
+            let block = _mm_loadu_si128(bytes.as_ptr().add(at).cast::<__m128i>());
+            let equals = |byte: u8| _mm_cmpeq_epi8(block, _mm_set1_epi8(byte as i8));
+            (
+                _mm_movemask_epi8(equals(b'}')) as u32,
+                _mm_movemask_epi8(equals(b'"')) as u32,
+                _mm_movemask_epi8(_mm_or_si128(equals(b'\\'), equals(b'{'))) as u32,
+            )
+        };
+        let before = if close == 0 { u32::MAX } else { (1 << close.trailing_zeros()) - 1 };
+        if odd & before != 0 {
+            return Flat::Unsure;
+        }
+        quotes += (quote & before).count_ones();
+        if close != 0 {
+            let end = at + close.trailing_zeros() as usize + 1;
+            return if quotes.is_multiple_of(2) { Flat::End(end) } else { Flat::Unsure };
+        }
+        at += 16;
+    }
+    Flat::Unsure
+}
+
+/// The end of any object: strings, escapes and depth are followed byte by byte.
+fn walked_end(bytes: &[u8]) -> Option<usize> {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' => depth += 1,
+            b'}' => match depth {
+                0 | 1 => return Some(at + 1),
+                _ => depth -= 1,
+            },
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SAMPLE: &str =
+        r#"{"ev":"T","sym":"AAPL","i":"50578","x":4,"p":215.97,"s":100,"c":[0,12],"t":1611082428813,"z":3}"#;
+
+    fn symbols(frame: &[u8]) -> Vec<String> {
+        let text = |kind| match kind {
+            Kind::Trade(symbol) => format!("T {}", String::from_utf8_lossy(&symbol)),
+            Kind::Other(symbol) => format!("O {}", String::from_utf8_lossy(&symbol)),
+            Kind::Status => "status".into(),
+            Kind::Nameless => "nameless".into(),
+        };
+        Objects::new(frame).map(|object| text(object.kind)).collect()
+    }
+
+    #[test]
+    fn odd_frames_give_what_can_be_routed_and_nothing_else() {
+        assert_eq!(symbols(b""), [""; 0]);
+        assert_eq!(symbols(b"[]"), [""; 0]);
+        assert_eq!(symbols(b"[{}]"), ["nameless"]);
+        assert_eq!(symbols(br#"[{"ev":"T"}]"#), ["nameless"]);
+        assert_eq!(symbols(br#"[{"ev":"T","sym":""}]"#), ["nameless"]);
+        assert_eq!(symbols(br#"[{"ev":"status","status":"connected"}]"#), ["status"]);
+        assert_eq!(symbols(br#" [ {"p":1, "sym" : "A}{\"", "ev":"T"} , {"ev":"Q","sym":"B"}]"#), ["T A}{\"", "O B"]);
+        assert_eq!(symbols(br#"[{"ev":"T","sym":"A","n":{"a":"}"}},{"ev":"T","sym":"B"}]"#), ["T A", "T B"]);
+        assert_eq!(symbols(format!("[{SAMPLE},{SAMPLE}]").as_bytes()), ["T AAPL", "T AAPL"]);
+        let mut cut = Objects::new(br#"x[{"ev":"T","sym":"A""#);
+        assert!(cut.next().is_none() && cut.odd_bytes() > 10);
+    }
+
+    /// Values as serde_json writes them, with what hurts a scanner in their strings.
+    fn value() -> impl Strategy<Value = serde_json::Value> {
+        let text = r#"[ -~éß"\\{}\[\],]{0,24}"#;
+        let leaf = prop_oneof![
+            text.prop_map(serde_json::Value::from),
+            any::<i64>().prop_map(serde_json::Value::from),
+            Just(serde_json::Value::Null),
+        ];
+        leaf.prop_recursive(3, 12, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                prop::collection::hash_map(text, inner, 0..4)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// The plain twin is a JSON parser: the objects of a frame, byte for byte, with their symbols.
+        #[test]
+        fn objects_are_those_of_a_json_parser(
+            fields in prop::collection::vec((r#"[A-Za-z."\\]{1,18}"#, value(), any::<bool>()), 0..8)
+        ) {
+            let objects: Vec<serde_json::Value> = fields
+                .iter()
+                .map(|(symbol, value, first)| match first {
+                    true => serde_json::json!({"ev": "T", "sym": symbol, "v": value}),
+                    false => serde_json::json!({"a": value, "ev": "T", "sym": symbol}),
+                })
+                .collect();
+            let frame = serde_json::to_vec(&objects).unwrap();
+            let found: Vec<_> = Objects::new(&frame).collect();
+            prop_assert_eq!(found.len(), objects.len());
+            for ((found, object), (symbol, ..)) in found.iter().zip(&objects).zip(&fields) {
+                prop_assert_eq!(&serde_json::from_slice::<serde_json::Value>(found.bytes).unwrap(), object);
+                prop_assert_eq!(&found.kind, &Kind::Trade(Cow::Borrowed(symbol.as_bytes())));
+            }
+        }
+
+        /// Any bytes: both ways to an object's end agree, and nothing crashes.
+        #[test]
+        fn the_fast_end_is_the_walked_end(bytes in r#"\{[a"\\{}:,]{0,80}"#) {
+            prop_assert_eq!(object_end(bytes.as_bytes()), walked_end(bytes.as_bytes()));
+        }
+    }
+}
