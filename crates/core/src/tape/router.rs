@@ -229,7 +229,7 @@ impl Router {
     /// Deals the objects of a frame.
     fn route(&mut self, frame: &[u8], stop: Stop<'_>, on_status: &mut dyn FnMut(&[u8])) {
         let mut objects = Objects::new(frame);
-        while let Some(object) = objects.next() {
+        for object in objects.by_ref() {
             match object.kind {
                 Kind::Trade(symbol) => {
                     self.deal(self.dealer.pipe_of(&symbol), object.bytes, stop);
@@ -422,7 +422,7 @@ impl Router {
 
     fn account(&mut self, now: Nanos) {
         self.totals.trades = self.lines.trades();
-        self.totals.received_bytes = self.lines.bytes();
+        self.totals.received_bytes = self.lines.bytes_total();
         self.totals.pipes = self.pipes.iter().map(|pipe| pipe.report.clone()).collect();
         let messages = self.totals.pipes.iter().map(|pipe| pipe.messages);
         let (sum, most) = (messages.clone().sum::<u64>(), messages.max().unwrap_or(0));

@@ -49,7 +49,7 @@ impl Lines {
         self.trades
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub fn bytes_total(&self) -> u64 {
         self.bytes_total
     }
 

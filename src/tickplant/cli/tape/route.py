@@ -68,9 +68,9 @@ def route(
         pipes=pipes,
         command=tuple(command),
         cwd=cwd,
-        spawn=spawn.value,  # type: ignore[arg-type]
-        shard_by=shard_by.value,  # type: ignore[arg-type]
-        policy=policy.value,  # type: ignore[arg-type]
+        spawn=spawn.value,
+        shard_by=shard_by.value,
+        policy=policy.value,
         spill_dir=spill_dir,
         queue_bytes=queue_bytes,
         pipe_bytes=pipe_bytes,
