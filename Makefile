@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: setup test check demo peers proof bench lock clean
+.PHONY: setup test check demo peers proof test-ktls bench lock clean
 
 setup: $(VENV)/.native  ## virtual environment and native module
 
@@ -21,6 +21,7 @@ $(VENV)/.native: $(VENV)/.packages $(NATIVE_SOURCES)
 
 test: check  ## every test but the long ones
 	cargo test -q -p tickplant-core
+	KTLS_MEGABYTES=2 tests/ktls/run.sh --cached || test $$? = 77
 	$(BIN)/pytest -m "not proof"
 
 check: setup  ## types, style and the house itself
@@ -41,7 +42,10 @@ $(VENV)-peers/.packages: requirements-peers.txt
 	$(VENV)-peers/bin/pip install -q -r requirements-peers.txt
 	@touch $@
 
-proof: peers  ## the long tests: hundreds of kills, thousands of cuts, foreign clients
+test-ktls:  ## kernel TLS in a small guest; skips, saying why, where its parts cannot be had
+	tests/ktls/run.sh || test $$? = 77
+
+proof: peers test-ktls  ## the long tests: hundreds of kills, thousands of cuts, foreign clients
 	TICKPLANT_PROOF=1 cargo test -q --release -p tickplant-core --test log
 	$(BIN)/pytest -m proof --timeout 1800
 	$(BIN)/python bench/soak.py --minutes 10

@@ -17,7 +17,7 @@ fn main() {
         std::process::exit(2);
     };
     println!("kernel: {:?}", KernelSupport::probe());
-    let kind = kind.as_str();
+    let (kind, mut forged) = (kind.as_str(), 0);
     for suite in SUITES {
         let began = Instant::now();
         let server = Server::new(suite, KernelTls::Auto);
@@ -33,15 +33,26 @@ fn main() {
         let feed = Feed { bytes: 1 << 20, ending: Ending::Notify, ..Feed::default() };
         let outcome = server.run(&feed);
         assert_eq!(outcome.cause, Cause::Lost { phase: Phase::Open, error: None }, "{suite}: close_notify is an end");
+        assert_eq!(decrypt_errors(), forged, "{suite}: the kernel failed to open a sound record");
         let feed = Feed { bytes: 1 << 20, ending: Ending::Forged, ..Feed::default() };
         let end = server.run(&feed).end;
         assert!(end.contains("TLS"), "{suite}: {end}");
+        forged += u64::from(kind != "fallback");
+        assert_eq!(decrypt_errors(), forged, "{suite}: the forged record was not the kernel's to refuse");
         println!("{suite}: whole, resumed, alert and forgery told ({end}); {:?}", began.elapsed());
         if suite.starts_with("TLS13") {
             key_updates(kind, suite, megabytes);
         }
     }
-    println!("PROVED {kind}");
+    assert_eq!(decrypt_errors(), forged);
+    println!("PROVED {kind}: {forged} records did not open, the forged ones");
+}
+
+/// What the kernel counts; nothing where it has no TLS.
+fn decrypt_errors() -> u64 {
+    let counters = std::fs::read_to_string("/proc/net/tls_stat").unwrap_or_default();
+    let count = counters.lines().find_map(|line| line.strip_prefix("TlsDecryptError"));
+    count.map_or(0, |count| count.trim().parse().unwrap())
 }
 
 fn check_path(kind: &str, suite: &str, outcome: &Outcome) {

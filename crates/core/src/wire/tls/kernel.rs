@@ -9,8 +9,9 @@ use super::super::transport::{receive, Received};
 use super::control::{Act, Control, Fault};
 use super::kernel_socket::{self as kernel, Cipher, Direction};
 use super::stream::TlsStream;
-use super::{cause, Encryption, Tls};
+use super::{cause, Encryption, Tls, TLS_1_3};
 use rustix::io::Errno;
+use rustix::net::{self, Shutdown};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::{AlertDescription, CipherSuite, ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite};
@@ -152,7 +153,7 @@ impl KernelStream {
         };
         let (secrets, connection) =
             stream.into_connection().dangerous_into_kernel_connection().map_err(|error| cause(&error))?;
-        let version_name = if version == ProtocolVersion::TLSv1_3 { "TLS 1.3" } else { "TLS 1.2" };
+        let version_name = if version == ProtocolVersion::TLSv1_3 { TLS_1_3 } else { "TLS 1.2" };
         let encryption = Encryption::Kernel { version: version_name, cipher: cipher.name, rekeys };
         let this = Self {
             connection,
@@ -205,7 +206,10 @@ impl KernelStream {
         self.failure.is_some()
     }
 
-    /// One plain read into the reader, or what stood in its way.
+    /// One plain read into the reader, or what stood in its way. A failure behind data is told by the next read.
+    ///
+    /// A kernel that renews keys says nothing in poll(2) while the peer's KeyUpdate waits behind data that was read. So there
+    /// a read that did not fill its room goes on until nothing is left: one call more when the peer pauses, none under load.
     pub(in super::super) fn read(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -218,6 +222,30 @@ impl KernelStream {
         if self.peer_closed {
             return Ok(Received::Ended);
         }
+        let mut total = 0;
+        loop {
+            let room = reader.space().len();
+            let more = match self.read_once(socket, reader, phase) {
+                Ok(Received::Bytes(bytes)) => {
+                    total += bytes;
+                    self.encryption.renews_keys() && !self.peer_closed && bytes < room
+                }
+                result if total == 0 => return result,
+                Ok(_) => false,
+                Err(cause) => {
+                    self.failure = Some(cause);
+                    // Wakes the loop for the read that tells it.
+                    let _ = net::shutdown(socket, Shutdown::Both);
+                    false
+                }
+            };
+            if !more {
+                return Ok(Received::Bytes(total));
+            }
+        }
+    }
+
+    fn read_once(&mut self, socket: BorrowedFd<'_>, reader: &mut FrameReader, phase: Phase) -> Result<Received, Cause> {
         let space = reader.space();
         if space.is_empty() {
             return Ok(Received::Blocked);

@@ -43,6 +43,14 @@ pub enum Encryption {
     Kernel { version: &'static str, cipher: &'static str, rekeys: bool },
 }
 
+impl Encryption {
+    fn renews_keys(&self) -> bool {
+        matches!(self, Encryption::Kernel { version: TLS_1_3, rekeys: true, .. })
+    }
+}
+
+const TLS_1_3: &str = "TLS 1.3";
+
 impl fmt::Display for Encryption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
