@@ -14,6 +14,8 @@ from tickplant import Plant
 from tickplant.clock import SECOND_NS
 from tickplant.records import ConnectionState, Reason, Status, Subject
 from tickplant.sim import SimServer, tls
+from tickplant.venues.kraken import Kraken
+from tickplant.venues.plan import Rate
 
 from .conftest import all_live, settings_for, simulated, until
 
@@ -184,3 +186,57 @@ async def test_retry_after_is_honoured(tmp_path: Path) -> None:
         for record in await check_and_heal(plant, door, server, Reason.RATE_LIMITED, "429"):
             assert SECOND_NS <= record.value - record.ts_recv < 1.2 * SECOND_NS
         await door.shut()
+
+
+async def test_the_budget_of_the_address_holds_a_storm_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With back-offs far too short for the venue the attempts keep to its rate, and the wait is told."""
+    rate = Rate(3, 2)
+    monkeypatch.setattr(Kraken, "connection_rate", rate)
+    door = Door()
+    await door.open()
+    await door.shut()
+    async with simulated(["kraken"]) as server, plant_behind(door, server, tmp_path, loops=2) as plant:
+        await asyncio.sleep(5)
+        granted = sorted(
+            record.ts_recv
+            for _, record in connection_records(plant)
+            if record.current is ConnectionState.CONNECTING and record.reason is Reason.GRANTED
+        )
+        assert 5 <= len(granted) <= 9, "three at once, then three in each two seconds, for both loops together"
+        # A grant reaches the loop a little after its turn.
+        span_ns = rate.seconds * SECOND_NS - SECOND_NS // 4
+        assert all(later - first >= span_ns for first, later in zip(granted, granted[rate.most :], strict=False))
+        told = [r for batch in plant.log.records(schema="status") for r in batch if r.subject is Subject.PLANT]
+        assert any(record.reason is Reason.RATE_LIMITED and record.value > 0 for record in told)
+
+
+async def test_a_proxy_that_refuses(tmp_path: Path) -> None:
+    door = Door()
+    door.answer = reply("407 Proxy Authentication Required", b"who are you")
+    await door.open()
+    async with simulated(["kraken"]) as server:
+        flags = {
+            "url": server.addresses["kraken"].websocket,
+            "proxy": f"http://127.0.0.1:{door.port}",
+        }
+        async with plant_behind(door, server, tmp_path, **flags) as plant:
+
+            def refused() -> list[str]:
+                records = [(lane, r) for lane, r in connection_records(plant) if r.current is ConnectionState.WAITING]
+                texts = [plant.log.blob(lane, record.ref).decode() for lane, record in records if record.reason != 1]
+                return [text for text in texts if "407" in text]
+
+            await until(lambda: len(refused()) >= 2)
+            assert "proxy" in refused()[0]
+            assert plant.state.name == "RUNNING"
+        await door.shut()
+
+
+async def test_a_name_without_an_address(tmp_path: Path) -> None:
+    door = Door()
+    async with simulated(["kraken"]) as server:
+        url = "ws://no-such-venue.invalid/v2"
+        async with plant_behind(door, server, tmp_path, url=url) as plant:
+            await until(lambda: len(ended(plant, Reason.CONNECT_FAILED)) >= 2)
+            for lane, record in ended(plant, Reason.CONNECT_FAILED):
+                assert "no-such-venue.invalid cannot be resolved" in plant.log.blob(lane, record.ref).decode()

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self
 from tickplant import _native, config
 from tickplant.errors import LogError, PlantError, TickplantError, UnknownInstrument
 from tickplant.log import Log
+from tickplant.plant.budget import Budgets
 from tickplant.plant.control import ControlServer
 from tickplant.plant.share import Share
 from tickplant.telemetry import MetricsServer
@@ -59,6 +60,7 @@ class Plant:
         self.failure: TickplantError | None = None
         self._seed = seed
         self._shares: dict[str, Share] = {}
+        self._budgets = Budgets()
         self._checkpointers: list[_native.Checkpointer] = []
         self._control: ControlServer | None = None
         self.metrics: MetricsServer | None = None
@@ -245,7 +247,14 @@ class Plant:
         venue = find_venue(code, settings.class_)
         instruments = {symbol: self._assign(symbol, code) for symbol in symbols}
         share = Share(
-            self._handle, venue, settings, instruments, lane=lane, seed=self._seed, on_stopped=self._on_share_stopped
+            self._handle,
+            venue,
+            settings,
+            instruments,
+            lane=lane,
+            budgets=self._budgets,
+            seed=self._seed,
+            on_stopped=self._on_share_stopped,
         )
         share.start()
         self._shares[lane] = share

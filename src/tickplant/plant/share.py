@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from tickplant import _native, clock
 from tickplant.errors import ConfigError, VenueError
+from tickplant.plant.budget import Budgets
+from tickplant.records import Reason
 from tickplant.venues.base import HttpRequest, Venue
 from tickplant.venues.settings import VenueSettings
 
@@ -33,12 +35,14 @@ class Share:
         instruments: Mapping[str, int],
         *,
         lane: str,
+        budgets: Budgets,
         seed: int | None = None,
         on_stopped: Callable[[Share, str | None], None],
     ) -> None:
         self.venue = venue
         self.settings = settings
         self.lane = lane
+        self._budgets = budgets
         self._on_stopped = on_stopped
         self._tasks: set[asyncio.Task[None]] = set()
         plan = json.dumps(venue.plan(instruments, settings)).encode()
@@ -95,7 +99,17 @@ class Share:
         task.add_done_callback(self._tasks.discard)
 
     async def _grant(self, connection: int, url: str) -> None:
-        """Resolves the name (of the proxy, where there is one) and lets the attempt be made."""
+        """Waits for the address's budget, resolves the name (of a proxy where there is one), lets the attempt be made.
+
+        A wait is told as a STATUS with reason RATE_LIMITED and its length in ns.
+        """
+        now_ns = clock.monotonic_ns()
+        # Behind a proxy it is still the venue that counts.
+        wait_ns = self._budgets.take(urlsplit(url).netloc, self.venue.connection_rate, now_ns) - now_ns
+        if wait_ns > 0:
+            detail = "the venue's budget of connections is used up for now"
+            self.command("note", reason=int(Reason.RATE_LIMITED), value=wait_ns, detail=detail)
+            await asyncio.sleep(wait_ns / clock.SECOND_NS)
         parts = urlsplit(self.settings.proxy or url)
         default_port = 443 if parts.scheme in ("wss", "https") else 80
         try:

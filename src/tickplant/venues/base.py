@@ -20,6 +20,7 @@ from tickplant.venues.plan import (
     InstrumentPlan,
     Plan,
     PlanStream,
+    Rate,
     Route,
     Timing,
     at_address,
@@ -99,6 +100,8 @@ class Venue:
     ping: ClassVar[str | None] = None
     timing: ClassVar[Timing] = Timing()
     messages_per_second: ClassVar[int] = 10
+    connection_rate: ClassVar[Rate] = Rate(60, 60)
+    """Attempts to connect that one address allows us."""
     depths: ClassVar[tuple[int, ...]] = ()
     """Depths that the venue takes, ascending. Empty: full depth only."""
     default_depth: ClassVar[int] = 0

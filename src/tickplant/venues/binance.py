@@ -12,7 +12,7 @@ import msgspec
 
 from tickplant.errors import VenueError
 from tickplant.venues.base import Definition, Venue, decimals
-from tickplant.venues.plan import BookPlan, Channel, Fetched, FetchedSnapshot, PlanStream, Route
+from tickplant.venues.plan import BookPlan, Channel, Fetched, FetchedSnapshot, PlanStream, Rate, Route
 
 
 def stream_channel(stream: PlanStream, name: str) -> Channel:
@@ -76,6 +76,7 @@ class Binance(Venue):
     trade_ids_consecutive = True
     # The venue allows five, its pings and our pongs included.
     messages_per_second = 3
+    connection_rate = Rate(300, 300)
     # Request weight 5, 25, 50, 250 up to 100, 500, 1000, 5000 of 6000 a minute: 1000 syncs 120 books a minute.
     depths = (5, 10, 20, 50, 100, 500, 1000, 5000)
     default_depth = 1000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tickplant.venues.base import Definition, Venue
 from tickplant.venues.binance import parse_exchange_info, stream_channel
-from tickplant.venues.plan import BookPlan, Fetched, FetchedSnapshot, Route
+from tickplant.venues.plan import BookPlan, Fetched, FetchedSnapshot, Rate, Route
 
 
 class BinanceUsdm(Venue):
@@ -32,6 +32,7 @@ class BinanceUsdm(Venue):
     trade_ids_consecutive = True
     # The venue allows ten, pings and pongs included.
     messages_per_second = 6
+    connection_rate = Rate(300, 300)
     depths = (5, 10, 20, 50, 100, 500, 1000)
     default_depth = 1000
     # One page of the documentation says 200, another 1024: the smaller is safe, and loops lift it.

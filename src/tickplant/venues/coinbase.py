@@ -10,7 +10,7 @@ import msgspec
 
 from tickplant.errors import VenueError
 from tickplant.venues.base import Definition, Venue, decimals
-from tickplant.venues.plan import BookPlan, Channel, PlanStream, Route, Timing
+from tickplant.venues.plan import BookPlan, Channel, PlanStream, Rate, Route, Timing
 
 
 def _channel(stream: PlanStream, requested: str, listed: str = "") -> Channel:
@@ -46,6 +46,7 @@ class Coinbase(Venue):
     # The heartbeat channel speaks once a second for each product.
     timing = Timing(stale_after=10_000_000_000, ping_every=5_000_000_000, ping_timeout=5_000_000_000)
     messages_per_second = 20
+    connection_rate = Rate(8, 1)
     symbol_pattern = r"[A-Z0-9]+-[A-Z0-9]+"
     symbol_example = "BTC-USD"
     symbol_separator = "-"

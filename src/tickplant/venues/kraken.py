@@ -20,7 +20,7 @@ import msgspec
 from tickplant.errors import ConfigError, VenueError
 from tickplant.venues.base import Definition, HttpRequest, Venue
 from tickplant.venues.kraken_v1 import OLD_NAMES, KrakenV1
-from tickplant.venues.plan import BookPlan, Channel, Route, Timing
+from tickplant.venues.plan import BookPlan, Channel, Rate, Route, Timing
 from tickplant.venues.settings import VenueSettings
 
 
@@ -90,6 +90,8 @@ class Kraken(Venue):
     # A heartbeat comes every second while anything is subscribed.
     timing = Timing(stale_after=10_000_000_000, ping_every=5_000_000_000, ping_timeout=5_000_000_000)
     messages_per_second = 10
+    # About so many are let in before the address is shut out for ten minutes.
+    connection_rate = Rate(150, 600)
     depths = (10, 25, 100, 500, 1000)
     default_depth = 10
     # Tokenised stocks have a small x at the end of the base (AAPLx/USD).

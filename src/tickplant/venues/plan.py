@@ -6,7 +6,7 @@ the times that the settings name and adds the instruments.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
@@ -14,6 +14,13 @@ from msgspec import Struct
 PlanStream = Literal["book", "trades", "ticker", "definitions", "heartbeat"]
 SCALE_UNKNOWN = 255
 """`price_scale` and `size_scale` where the printed decimals are not known beforehand."""
+
+
+class Rate(NamedTuple):
+    """So many of something in any span of so many seconds."""
+
+    most: int
+    seconds: int
 
 
 class Route(Struct, frozen=True, kw_only=True):
