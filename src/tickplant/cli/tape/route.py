@@ -53,7 +53,9 @@ def route(
     ca: Annotated[str | None, typer.Option("--ca", help="PEM file of a further authority.", show_default=False)] = None,
     once: Annotated[bool, typer.Option("--once", help="End with the connection; do not connect anew.")] = False,
     grace_ms: Annotated[int, typer.Option("--grace-ms", help="Time for workers to end.")] = 4000,
-    single_writes: Annotated[bool, typer.Option("--single-writes", hidden=True)] = False,
+    single_writes: Annotated[
+        bool, typer.Option("--single-writes", help="One write a message, to measure against.", hidden=True)
+    ] = False,
     json: JsonOption = False,
 ) -> Exit:
     """Deal a whole market's tape by symbol to the pipes of a worker.
@@ -93,10 +95,13 @@ def lb(
     pipes: Annotated[int, typer.Argument(help="Pipes to deal to.")],
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The worker's directory.")],
     command: Annotated[list[str], typer.Argument(metavar="WORKER ARGS...", help="The worker's command.")],
+    json: JsonOption = False,
 ) -> Exit:
     """`route` in the positional form of trade-balancer: all trades, one worker with all pipes.
 
-    Example: TICKPLANT_AUTH=... tickplant lb - wss://socket.massive.com/stocks 31 . ./worker abc
+    Options stand before the key: what follows it is the worker's. Set TICKPLANT_AUTH to the key for this one.
+
+    Example: tickplant lb - wss://socket.massive.com/stocks 31 . ./worker abc
     """
     named = os.environ.pop(KEY_VARIABLE, None)
     run(
@@ -107,6 +112,7 @@ def lb(
             cwd=folder,
             key=named if key == "-" else key,
             subscribe="T.*",
+            json=json,
         )
     )
     return Exit.OK

@@ -33,7 +33,9 @@ def serve_tape(
     tls: Annotated[bool, typer.Option("--tls", help="wss, with a throw-away authority whose file is printed.")] = False,
     per_frame: Annotated[str, typer.Option(help="Trades a frame; auto: as saved, or growing with the rate.")] = "auto",
     key: Annotated[str | None, typer.Option(help="The only key that is let in.", show_default=False)] = None,
-    max_connections: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
+    max_connections: Annotated[
+        int | None, typer.Option(min=1, help="Clients at a time; a further one is refused.", show_default=False)
+    ] = None,
     no_handshake: Annotated[
         bool, typer.Option("--no-handshake", help="Data from the connection on, unasked, without a greeting.")
     ] = False,
