@@ -194,6 +194,8 @@ class Reason(IntEnum):
     DUPLICATE = 37
     NO_SNAPSHOT = 38
     ACK_TIMEOUT = 39
+    SHADOW_MISMATCH = 50
+    """An independent snapshot at the same update id differs from the book."""
 
 
 class Stream(IntEnum):

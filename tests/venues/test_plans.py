@@ -42,7 +42,7 @@ def test_the_older_protocol_has_a_plan_of_its_own_for_the_same_instruments():
 
 def test_plan_types_have_the_fields_of_the_rust_types():
     source = (ROOT / "crates/core/src/session/types.rs").read_text()
-    for name in ("Route", "Channel", "BookPlan", "Timing", "InstrumentPlan", "Plan"):
+    for name in ("Route", "Channel", "BookPlan", "Timing", "HashPlan", "InstrumentPlan", "Plan"):
         body = re.search(rf"pub struct {name} \{{(.*?)\n\}}", source, re.DOTALL)
         assert body is not None, name
         rust = re.findall(r"^    pub (\w+):", body.group(1), re.MULTILINE)
@@ -106,3 +106,13 @@ def test_shares_cover_every_instrument_once():
     counts = [sum(share_of(symbol, 4) == share for symbol in symbols) for share in range(4)]
     assert sum(counts) == 1000
     assert min(counts) > 200
+
+
+def test_a_shadow_check_is_where_snapshots_are_numbered_and_nowhere_else():
+    every = VenueSettings(shadow_every_s=1.5)
+    assert VENUES["BINANCE"].plan({}, every)["shadow_every"] == 1_500_000_000
+    assert VENUES["BINANCE"].plan({}, VenueSettings(shadow_every_s=0))["shadow_every"] == 0
+    for code in ("COINBASE", "KRAKEN"):
+        assert VENUES[code].plan({}, VenueSettings())["shadow_every"] == 0
+        with pytest.raises(ConfigError, match="not possible"):
+            VENUES[code].plan({}, every)

@@ -19,7 +19,7 @@ from tickplant.log.times import to_nanos
 from tickplant.records import Mbp, Record, Status
 from tickplant.venues.base import InstrumentId
 
-Schema = Literal["trades", "levels", "mbp-1", "mbp-10", "ticker", "status"]
+Schema = Literal["trades", "levels", "mbp-1", "mbp-10", "ticker", "status", "gap", "coverage", "state_hash"]
 DirectoryOption = Annotated[str, typer.Option("--log", metavar="DIR", help="Log directory.")]
 TIME_HELP = "ISO time (UTC where it names no zone) or nanoseconds."
 
@@ -106,6 +106,7 @@ def _book_row(name: str, found: Book) -> dict[str, Any]:
         "sequence": found.sequence,
         "instrument": name,
         "state": found.state.name,
+        "state_hash": found.state_hash,
     }
     for rank in range(max(len(found.bids), len(found.asks))):
         for side, levels in (("bid", found.bids), ("ask", found.asks)):

@@ -35,6 +35,11 @@ class Book:
     lane: str | None
     index: int | None
     """Lane index of the last record that counts."""
+    state_hash: int | None = None
+    """64-bit hash of these levels, to be compared with a STATE_HASH record of the same moment and depth or with another
+    plant's book; None where there is no book. It is xxh3 (seed 0) over 19 bytes a level, bids then asks, best first:
+    the letter `B` or `A`, then price and size, each as mantissa (8 bytes, signed, little-endian) and scale (1 byte),
+    without the trailing zeros of the fraction (10 at scale 2 is 1 at scale 1)."""
 
     @property
     def position(self) -> dict[str, int]:
@@ -51,6 +56,7 @@ class Book:
             "ts_recv": self.ts_recv,
             "lane": self.lane,
             "index": self.index,
+            "state_hash": self.state_hash,
             "bids": [list(level) for level in self.bids],
             "asks": [list(level) for level in self.asks],
         }

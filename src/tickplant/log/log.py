@@ -132,7 +132,7 @@ class Log:
         found = self._directory.book(number, at=at_ns, known_at=known_at_ns, depth=depth)
         if found is None:
             return Book(instrument, BookState.SYNCING, (), (), None, None, None, None, None)
-        lane, index, state, sequence, ts_event, ts_recv, bids, asks = found
+        lane, index, state, sequence, ts_event, ts_recv, bids, asks, state_hash = found
         return Book(
             instrument,
             BookState(state),
@@ -143,6 +143,7 @@ class Log:
             given(ts_recv),
             lane,
             index,
+            state_hash,
         )
 
     def _id_of(self, instrument: str) -> int:

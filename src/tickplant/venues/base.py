@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from tickplant.errors import ConfigError, UnknownInstrument
+from tickplant.venues.health import hash_plan, shadow_every, timing
 from tickplant.venues.plan import (
     SCALE_UNKNOWN,
     BookPlan,
@@ -179,7 +180,9 @@ class Venue:
             definitions_url=self.rest(settings) + self.definitions_path if self.definitions_path else None,
             trade_ids_consecutive=self.trade_ids_consecutive,
             ping=self.ping,
-            timing=self._timing(settings),
+            timing=timing(self.timing, settings),
+            hashes=hash_plan(settings),
+            shadow_every=shadow_every(self.title, self.book, settings),
             messages_per_second=self.messages_per_second,
             instruments=[self._instrument(s, i, settings, known.get(s)) for s, i in instruments.items()],
         )
@@ -259,14 +262,6 @@ class Venue:
         # `{symbol}` stays for the session to fill in, `{depth}` is one for the whole plan.
         path = self.book.snapshot.fetched.url.replace("{depth}", str(self.depth(settings)))
         return msgspec.structs.replace(self.book, snapshot=FetchedSnapshot(Fetched(self.rest(settings) + path)))
-
-    def _timing(self, settings: VenueSettings) -> Timing:
-        changes = {}
-        for name in Timing.__struct_fields__:
-            seconds = getattr(settings, f"{name}_s")
-            if seconds is not None:
-                changes[name] = round(seconds * 1_000_000_000)
-        return msgspec.structs.replace(self.timing, **changes)
 
     def _instrument(
         self, symbol: str, instrument_id: int, settings: VenueSettings, definition: Definition | None

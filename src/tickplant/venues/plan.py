@@ -78,6 +78,13 @@ class Timing(Struct, frozen=True, kw_only=True):
     healthy_after: int = 60_000_000_000
 
 
+class HashPlan(Struct, frozen=True, kw_only=True):
+    """How often the state of a book is hashed, besides after each snapshot. Both zero: never."""
+
+    every: int = 10_000_000_000
+    updates: int = 0
+
+
 class InstrumentPlan(Struct, frozen=True, kw_only=True):
     """One instrument of a session; `id` is the registry's."""
 
@@ -104,6 +111,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     trade_ids_consecutive: bool
     ping: str | None
     timing: Timing
+    hashes: HashPlan = HashPlan()
+    shadow_every: int = 0
     messages_per_second: int
     instruments: list[InstrumentPlan]
 

@@ -8,6 +8,8 @@ from msgspec import Meta, Struct, field
 
 StreamName = Literal["book", "trades", "ticker"]
 
+Interval = Annotated[float, Meta(ge=0, le=86_400, description="seconds up to 86400, 0 for never")]
+Updates = Annotated[int, Meta(ge=0, le=1 << 31, description="a number of messages, 0 for never")]
 Text = Annotated[str, Meta(description="a text in quotes")]
 Names = Annotated[list[str], Meta(description='a list of symbols such as ["BTC/USD", "ETH/USD"]')]
 WebSocketUrl = Annotated[str, Meta(pattern=r"^wss?://[^/]+", description="an address such as wss://host:443")]
@@ -63,3 +65,9 @@ class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     backoff_first_s: Seconds | None = None
     backoff_most_s: Seconds | None = None
     healthy_after_s: Seconds | None = None
+    hash_every_s: Interval = 10.0
+    """The state of each book is hashed after each snapshot and then with the first message after so many seconds."""
+    shadow_every_s: Interval | None = None
+    """Each book is compared with a fetched snapshot about so often; 0: never. Default 300 where the venue allows it."""
+    hash_updates: Updates = 0
+    """It is hashed with each so many-th message of its book. Both 0: never."""

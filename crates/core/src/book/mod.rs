@@ -10,6 +10,7 @@
 //! legal on some venues and the session knows which.
 
 mod checksum;
+pub mod hash;
 mod sorted;
 mod text;
 

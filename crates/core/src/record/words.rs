@@ -133,6 +133,8 @@ words! {
         Duplicate = 37,
         NoSnapshot = 38,
         AckTimeout = 39,
+        /// An independent snapshot at the same update id differs from the book.
+        ShadowMismatch = 50,
     }
     /// A stream of one instrument.
     Stream: u8 { Book = 1, Trades = 2, Ticker = 3, Definitions = 4, }

@@ -15,6 +15,7 @@ pub mod arrows;
 mod books;
 mod connection;
 mod frames;
+mod hashes;
 pub mod journal;
 mod records;
 mod subscriptions;
@@ -63,6 +64,7 @@ pub struct Session {
     listing: Listing,
     /// The venue asked for patience: nothing is fetched before.
     fetch_after: Nanos,
+    shadow: books::Shadow,
     next_id: u64,
     now: Nanos,
     /// The time of the last `WakeAt` that has not come yet.
@@ -91,6 +93,7 @@ struct Instrument {
     /// Actual subscriptions by channel.
     items: Vec<Item>,
     sync: BookSync,
+    hashes: hashes::HashClock,
     trades: TradeStream,
     /// xxh3 of the last definition's text; 0 before the first.
     definition: u64,
@@ -159,6 +162,7 @@ impl Session {
             fetches: Vec::new(),
             listing: Listing::default(),
             fetch_after: 0,
+            shadow: books::Shadow::default(),
             next_id: 1,
             now: 0,
             wake: None,

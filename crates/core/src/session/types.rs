@@ -109,6 +109,12 @@ pub struct Plan {
     /// Text to send as an application-level ping (`{id}` is replaced), where the venue wants one.
     pub ping: Option<String>,
     pub timing: Timing,
+    /// How often books are hashed; a journal from before there were hashes has none.
+    #[serde(default)]
+    pub hashes: HashPlan,
+    /// Each book is compared with a fetched snapshot about so often, in ns; 0: never. It needs numbered snapshots.
+    #[serde(default)]
+    pub shadow_every: Nanos,
     /// Client messages in a second that the venue allows on one connection; further ones wait their turn.
     pub messages_per_second: u32,
     pub instruments: Vec<InstrumentPlan>,
@@ -236,6 +242,16 @@ pub struct Timing {
     pub backoff_most: Nanos,
     /// Health for so long resets the back-off.
     pub healthy_after: Nanos,
+}
+
+/// How often the state of a book is hashed, besides after each snapshot. Both zero: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashPlan {
+    /// With the first message at least so many ns after the hash before; 0: not by time.
+    pub every: Nanos,
+    /// With each so many-th message; 0: not by count.
+    pub updates: u32,
 }
 
 /// One instrument of a session. `id` is the registry's.

@@ -407,6 +407,8 @@ pub fn plan(rule: Acknowledged, book: BookPlan, symbols: &[&str]) -> Plan {
         definitions_url: None,
         trade_ids_consecutive: true,
         ping: Some("ping {id}".into()),
+        hashes: HashPlan::default(),
+        shadow_every: 0,
         timing: Timing {
             ping_every: 15 * second,
             ping_timeout: 10 * second,

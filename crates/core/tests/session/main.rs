@@ -3,11 +3,13 @@
 mod books;
 mod driver;
 mod faults;
+mod hashes;
 mod health;
 mod life;
 mod line;
 mod market;
 mod rest;
+mod shadow;
 mod speed;
 mod subscriptions;
 #[path = "../support/mod.rs"]

@@ -102,6 +102,8 @@ pub fn table_of(kind: u16, layout: u16) -> Option<&'static Table> {
     tables().iter().find(|table| table.kind == kind && kind != 0 && (table.layout == layout || table.fields.is_empty()))
 }
 
+/// `state_hash` is `state-hash`: names are Databento's, with hyphens, and Python's habit is taken too.
 pub fn table_named(name: &str) -> Option<&'static Table> {
+    let name = name.replace('_', "-");
     tables().iter().find(|table| table.name == name)
 }

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tickplant_core::book::hash::hash_book;
 use tickplant_core::log::{LaneReader, LogDir, Position, ReadError};
 use tickplant_core::record::{Kind, Side, UNDEF_U64};
 use tickplant_core::views::{book_at, Checkpointer, Moment, Replica};
@@ -13,8 +14,8 @@ use tickplant_core::views::{book_at, Checkpointer, Moment, Replica};
 /// One price level: price text, size text, order count.
 type LevelRow = (String, String, u32);
 
-/// A book at a moment, for `tickplant.log.book`: lane, index, state, sequence, ts_event, ts_recv, bids, asks.
-type BookRow = (String, u64, u8, u64, u64, u64, Vec<LevelRow>, Vec<LevelRow>);
+/// A book at a moment, for `tickplant.log.book`: lane, index, state, sequence, ts_event, ts_recv, bids, asks, hash.
+type BookRow = (String, u64, u8, u64, u64, u64, Vec<LevelRow>, Vec<LevelRow>, u64);
 
 /// An open log directory, for reading.
 #[pyclass(frozen, module = "tickplant._native")]
@@ -113,7 +114,8 @@ impl LogDirectory {
         Ok(newest.map(|(_, lane, replica)| {
             let last = replica.last();
             let (bids, asks) = (levels(&replica, Side::Bid, depth), levels(&replica, Side::Ask, depth));
-            (lane, replica.index(), replica.state(), last.sequence, last.ts_event, last.ts_recv, bids, asks)
+            let hash = hash_book(replica.book(), u32::try_from(depth).unwrap_or(0)).hash;
+            (lane, replica.index(), replica.state(), last.sequence, last.ts_event, last.ts_recv, bids, asks, hash)
         }))
     }
 }

@@ -2,6 +2,9 @@
 
 mod life;
 mod recovery;
+mod shadow;
+
+pub(super) use shadow::Shadow;
 
 use super::arrows::{self, BOOK_ARROWS};
 use super::records::{self, Fact, Hole, Message};
@@ -42,6 +45,9 @@ pub(super) struct BookSync {
     /// Resyncs since the book was last proven healthy: the exponent of their delay.
     tries: u32,
     joined_at: Nanos,
+    /// When a shadow check last agreed, and what the snapshot that was joined reached to.
+    checked_at: Nanos,
+    bounds: shadow::Bounds,
     ts_last: Nanos,
 }
 
@@ -56,6 +62,8 @@ impl BookSync {
             held: Held::default(),
             tries: 0,
             joined_at: 0,
+            checked_at: 0,
+            bounds: shadow::Bounds::default(),
             ts_last: UNDEF_U64,
         }
     }
@@ -201,6 +209,7 @@ impl Session {
         let sync = &mut self.instruments[slot as usize].sync;
         sync.position.accept(&incoming.chain);
         self.write(slot, incoming, false, out);
+        self.shadow_update(slot, incoming, out);
         true
     }
 
@@ -244,6 +253,7 @@ impl Session {
             snapshot,
         };
         instrument.counters.records += records::levels(out, stamp, &message, &self.changes);
+        self.hash_if_due(slot, &message, stamp, out);
     }
 
     /// Takes a snapshot, asked for or not, joins the updates that wait for it and makes the book live.
@@ -274,6 +284,7 @@ impl Session {
         let sync = &mut self.instruments[slot as usize].sync;
         sync.phase = Phase::Joined;
         sync.joined_at = now;
+        sync.bounds = shadow::Bounds::of(&sync.book);
         let held = std::mem::take(&mut sync.held);
         if sync.state != BookState::Live {
             self.set_book(slot, BookState::Live, Reason::SnapshotJoined, UNDEF_I64, &[], out);

@@ -11,7 +11,7 @@ use crate::session::symbols::Slot;
 use crate::session::types::{Acknowledged, Checksum, Connection, Continuity, Out, Snapshot, StreamName, Wish};
 
 /// Snapshots that are fetched at once by one session, so that a start does not spend a venue's whole budget in a moment.
-const FETCHES_MOST: usize = 8;
+pub(super) const FETCHES_MOST: usize = 8;
 
 impl Session {
     /// What disproves a book: it is told, and the resync begins, at once for the first time, later for each further one.
@@ -122,6 +122,7 @@ impl Session {
                 self.fetch(slot, out);
             }
         }
+        self.settle_shadow(out);
     }
 
     pub(in crate::session) fn books_deadline(&self) -> Option<Nanos> {
@@ -130,7 +131,7 @@ impl Session {
             Phase::Queued if self.fetches.len() < FETCHES_MOST => self.fetch_after,
             _ => Nanos::MAX,
         });
-        phases.min()
+        phases.chain([self.shadow_deadline()]).min()
     }
 
     fn begin_resync(&mut self, slot: Slot, out: &mut Out) {
@@ -159,8 +160,17 @@ impl Session {
     }
 
     fn fetch(&mut self, slot: Slot, out: &mut Out) {
-        let Snapshot::Fetched { url } = &self.plan.book.snapshot else { return };
-        let instrument = &mut self.instruments[slot as usize];
+        let Some((request, url)) = self.snapshot_request(slot) else { return };
+        self.fetches.push((request, slot));
+        let until = self.now.saturating_add(self.plan.timing.snapshot_within);
+        self.instruments[slot as usize].sync.phase = Phase::Waiting { until };
+        out.wishes.push(Wish::Fetch { request, url });
+    }
+
+    /// A new request's number and the address of a book's snapshot; None where snapshots come in band.
+    pub(super) fn snapshot_request(&mut self, slot: Slot) -> Option<(u64, String)> {
+        let Snapshot::Fetched { url } = &self.plan.book.snapshot else { return None };
+        let instrument = &self.instruments[slot as usize];
         let url = expand(url, |name| match name {
             "symbol" => Some((&*instrument.symbol).into()),
             "symbol_lower" => Some((&*instrument.symbol_lower).into()),
@@ -169,9 +179,7 @@ impl Session {
         });
         let request = self.next_id;
         self.next_id += 1;
-        self.fetches.push((request, slot));
-        instrument.sync.phase = Phase::Waiting { until: self.now.saturating_add(self.plan.timing.snapshot_within) };
-        out.wishes.push(Wish::Fetch { request, url });
+        Some((request, url))
     }
 
     /// What a reply that refuses means. One that asks for patience holds every fetch of this session back.
@@ -194,7 +202,9 @@ impl Session {
         body: &[u8],
         out: &mut Out,
     ) {
-        if self.on_listing_reply(request, status, retry_after, body, out) {
+        if self.on_listing_reply(request, status, retry_after, body, out)
+            || self.shadow_reply(request, (status, retry_after), body, out)
+        {
             return;
         }
         let Some(index) = self.fetches.iter().position(|&(id, _)| id == request) else { return };

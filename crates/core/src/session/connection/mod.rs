@@ -429,6 +429,8 @@ mod tests {
             definitions_url: None,
             trade_ids_consecutive: false,
             ping: None,
+            hashes: super::super::HashPlan::default(),
+            shadow_every: 0,
             timing: timing(),
             messages_per_second: 0,
             instruments: Vec::new(),

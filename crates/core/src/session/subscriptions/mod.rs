@@ -147,6 +147,7 @@ impl Session {
                 scales,
                 items: vec![Item::default(); self.plan.channels.len()],
                 sync: BookSync::new(&self.plan.book, plan.depth, scales),
+                hashes: Default::default(),
                 trades: TradeStream::new(),
                 definition: 0,
                 counters: Counters::default(),
