@@ -3,13 +3,12 @@
 mod books;
 mod driver;
 mod faults;
-mod hashes;
 mod health;
 mod life;
 mod line;
 mod market;
+mod proof;
 mod rest;
-mod shadow;
 mod speed;
 mod subscriptions;
 #[path = "../support/mod.rs"]

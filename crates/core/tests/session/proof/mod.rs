@@ -1,0 +1,4 @@
+//! Proofs beside the chain and the checksum.
+
+mod hashes;
+mod shadow;
