@@ -162,6 +162,8 @@ pub struct Decoded {
     pub rows: Vec<Row>,
     /// What spans are ranges of, where a decoder cannot point into the frame (a Python one); else empty.
     pub texts: Vec<u8>,
+    /// The frame's number among all of its connection's, where the venue counts them.
+    pub number: Option<u64>,
     /// How often the tolerant parser had to read what the strict scanner did not know.
     pub slow_path: u64,
 }
@@ -171,6 +173,7 @@ impl Decoded {
         self.events.clear();
         self.rows.clear();
         self.texts.clear();
+        self.number = None;
     }
 
     /// The text of a span of the frame that was decoded; empty where the span lies outside of it.

@@ -71,7 +71,7 @@ def _venue_row(venue: Venue) -> dict[str, Any]:
     }
 
 
-_CHAINS = {"none": "none given", "range": "sequence", "previous": "sequence"}
+_CHAINS = {"none": "none given", "range": "sequence", "previous": "sequence", "growing": "none given"}
 
 
 def _instruments(venue: Venue, settings: VenueSettings) -> Iterator[dict[str, Any]]:

@@ -55,14 +55,24 @@ class FetchedSnapshot(Struct, frozen=True):
     fetched: Fetched
 
 
+class RestartAt(Struct, frozen=True):
+    """The venue's numbers begin anew with this one, whose message is a whole book."""
+
+    at: int
+
+
 class BookPlan(Struct, frozen=True, kw_only=True):
     """How books are joined and chained."""
 
-    continuity: Literal["none", "range", "previous"]
+    continuity: Literal["none", "range", "previous", "growing"]
     snapshot: Literal["in_band"] | FetchedSnapshot
     checksum: Literal["none", "kraken", "okx", "bitfinex"] = "none"
     truncate: bool = False
     crossed_is_fault: bool = True
+    restart: Literal["never", "smaller"] | RestartAt = "never"
+    whole: bool = False
+    zero_price_ignored: bool = False
+    connection_numbered: bool = False
 
 
 class Timing(Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ pub use types::*;
 
 use crate::book::Book;
 use crate::clock::{Nanos, Rng};
-use crate::event::{Change, Decode, Decoded, Span};
+use crate::event::{Change, Decode, Decoded, Row, Span};
 use crate::record::{BookState, ConnectionState, Reason, Subject, SubscriptionState};
 use books::BookSync;
 use connection::Link;
@@ -75,6 +75,8 @@ pub struct Session {
     draining: bool,
     decoded: Decoded,
     changes: Vec<Change>,
+    /// The rows of a message that have a price, where others are ignored.
+    priced: Vec<Row>,
     order: Vec<usize>,
 }
 
@@ -171,6 +173,7 @@ impl Session {
             draining: false,
             decoded: Decoded::default(),
             changes: Vec::new(),
+            priced: Vec::new(),
             order: Vec::new(),
         };
         for instrument in &instruments {

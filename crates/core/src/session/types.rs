@@ -192,6 +192,52 @@ pub struct BookPlan {
     pub truncate: bool,
     /// A crossed book is a fault (else legal on this venue).
     pub crossed_is_fault: bool,
+    /// When the venue's numbers may begin anew.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Each message is a whole book that takes the place of the one before, whatever it is called.
+    #[serde(default)]
+    pub whole: bool,
+    /// A row with price zero says nothing; its message counts in the chain all the same (KuCoin).
+    #[serde(default)]
+    pub zero_price_ignored: bool,
+    /// Frames are numbered over the whole connection ([`crate::event::Decoded::number`]), each by one more than the last: a
+    /// jump makes every book on it suspect (Bitfinex, Coinbase Advanced, dYdX).
+    #[serde(default)]
+    pub connection_numbered: bool,
+}
+
+impl BookPlan {
+    /// How one book's messages chain.
+    pub fn rule(&self) -> Rule {
+        Rule { chain: self.continuity, restart: self.restart }
+    }
+}
+
+/// What a chain goes by: one of the named forms and when its numbers begin anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub chain: Continuity,
+    pub restart: Restart,
+}
+
+impl Rule {
+    /// The message of this number begins the numbers anew, and is a whole book.
+    pub fn begins_anew(&self, last: u64) -> bool {
+        self.restart == Restart::At(last)
+    }
+}
+
+/// When a venue's numbers may begin anew without anything being lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    #[default]
+    Never,
+    /// A message of this number is a whole book whatever it is called (Bybit: 1 after a restart of its service).
+    At(u64),
+    /// A message that names the one before may itself have a smaller number (OKX after maintenance).
+    Smaller,
 }
 
 /// The named continuity rules; their numbers are in [`crate::event::Chain`].
@@ -201,10 +247,14 @@ pub enum Continuity {
     /// No sequence at all (Kraken: the checksum is the proof; Coinbase level2: none).
     None,
     /// `first` is the last `last` + 1. Join: drop `last` <= snapshot; the first applied covers snapshot + 1 (Binance spot).
+    /// A counter is a range of one number: where `first` is absent it is `last` (Bybit, HTX's high_freq swaps).
     Range,
     /// `previous` equals the last `last`. Join: drop `last` < snapshot (strict); the first applied has
     /// `first` <= snapshot <= `last`, or `previous` equal to the snapshot's (Binance futures).
     Previous,
+    /// `last` only grows (a time): what is not newer is dropped. A lost message cannot be seen, so this proves nothing and
+    /// the book wants another proof (Bitstamp; with `whole`: Hyperliquid, HTX's depth.step0).
+    Growing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

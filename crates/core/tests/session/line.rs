@@ -3,7 +3,7 @@
 //! Frames: `snap|upd SYMBOL FIRST LAST PREVIOUS CHECKSUM NUMBER [B|A:price:size ..]`, `trade SYMBOL ID NUMBER flags` (flags of
 //! `s` snapshot, `l` last), `quote SYMBOL BID ASK`, `def SYMBOL TEXT`, `ok|left|no REQUEST CHANNEL SYMBOL [TEXT]`,
 //! `list [CHANNEL:SYMBOL ..]`, `beat [ID]`, `hello`, `in`, `auth TEXT`, `bye TEXT`, `error TEXT`, `ask TEXT`,
-//! `number SYMBOL`, `negative SYMBOL`; `-` is absent. Requests: `sub|unsub ID CHANNEL DEPTH TOKEN SYMBOL,..`.
+//! `number SYMBOL`, `negative SYMBOL`, `seq FRAME_NUMBER`; `-` is absent. Requests: `sub|unsub ID CHANNEL DEPTH TOKEN SYMBOL,..`.
 
 use crate::market::{Market, Said};
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,6 +124,10 @@ impl Decode for LineDecoder {
         for line in text.lines() {
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
+                ["seq", number] => {
+                    out.number = number.parse().ok();
+                    continue;
+                }
                 ["number", symbol] => {
                     return Err(DecodeError::Number {
                         at: 0,
@@ -426,5 +430,15 @@ pub fn plan(rule: Acknowledged, book: BookPlan, symbols: &[&str]) -> Plan {
 
 pub fn book_plan(continuity: Continuity, in_band: bool, checksum: Checksum) -> BookPlan {
     let snapshot = if in_band { Snapshot::InBand } else { Snapshot::Fetched { url: "http://lines/{symbol}".into() } };
-    BookPlan { continuity, snapshot, checksum, truncate: checksum == Checksum::Kraken, crossed_is_fault: false }
+    BookPlan {
+        continuity,
+        snapshot,
+        checksum,
+        truncate: checksum == Checksum::Kraken,
+        crossed_is_fault: false,
+        restart: Restart::Never,
+        whole: false,
+        zero_price_ignored: false,
+        connection_numbered: false,
+    }
 }

@@ -9,6 +9,7 @@ mod line;
 mod market;
 mod proof;
 mod rest;
+mod rules;
 mod speed;
 mod subscriptions;
 #[path = "../support/mod.rs"]

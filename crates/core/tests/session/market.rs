@@ -107,7 +107,7 @@ impl Market {
     fn chain(&self, first: u64, previous: u64) -> Chain {
         match self.rule {
             Continuity::None => Chain::NONE,
-            Continuity::Range => Chain { first, last: self.last, previous: UNDEF_U64 },
+            Continuity::Range | Continuity::Growing => Chain { first, last: self.last, previous: UNDEF_U64 },
             Continuity::Previous => Chain { first, last: self.last, previous },
         }
     }

@@ -17,6 +17,9 @@ use crate::clock::Nanos;
 use crate::event::{BookEvent, Chain, Row};
 use crate::record::{BookState, Reason, Repair, Stream, Subject, UNDEF_I64, UNDEF_U64};
 
+/// Rows for which a book keeps memory between resyncs.
+const HELD_ROWS_KEPT: usize = 4096;
+
 /// What a book waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -58,7 +61,7 @@ impl BookSync {
             state: BookState::Closed,
             reason: Reason::None,
             phase: Phase::Off,
-            position: Position::new(plan.continuity),
+            position: Position::new(plan.rule()),
             held: Held::default(),
             tries: 0,
             joined_at: 0,
@@ -125,26 +128,40 @@ impl Session {
         let Some(slot) = self.receive(connection, StreamName::Book, told.text(&event.symbol), out) else { return };
         self.instruments[slot as usize].counters.messages += 1;
         let (chain, checksum, ts_event) = (event.chain, event.checksum, event.ts_event);
-        let incoming = Incoming { rows, chain, checksum, ts_event, sample: told.frame };
-        if event.snapshot {
-            return self.take_snapshot(slot, &incoming, out);
+        let mut priced = std::mem::take(&mut self.priced);
+        let mut rows = rows;
+        if self.plan.book.zero_price_ignored {
+            priced.clear();
+            priced.extend(rows.iter().filter(|row| !row.price.is_zero()));
+            rows = &priced;
         }
+        let incoming = Incoming { rows, chain, checksum, ts_event, sample: told.frame };
+        if event.snapshot || self.plan.book.whole || self.plan.book.rule().begins_anew(chain.last) {
+            self.take_snapshot(slot, &incoming, out);
+        } else {
+            self.follow(slot, &incoming, out);
+        }
+        self.priced = priced;
+    }
+
+    /// Takes an update by the rule of the chain.
+    fn follow(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) {
         let sync = &self.instruments[slot as usize].sync;
         if sync.phase != Phase::Joined {
-            return self.keep_update(slot, &incoming, out);
+            return self.keep_update(slot, incoming, out);
         }
-        match sync.position.judge(&chain) {
+        match sync.position.judge(&incoming.chain) {
             Verdict::Apply => {
-                self.take_update(slot, &incoming, out);
+                self.take_update(slot, incoming, out);
             }
             Verdict::Old => self.instruments[slot as usize].counters.duplicates += 1,
-            Verdict::Impossible => self.fault(slot, BookState::Mismatch, Reason::BadMessage, told.frame, out),
+            Verdict::Impossible => self.fault(slot, BookState::Mismatch, Reason::BadMessage, incoming.sample, out),
             Verdict::Missing { first, last } => {
                 let cause = if sync.position.joining { Reason::SnapshotStale } else { Reason::SequenceGap };
                 let ts_before = sync.ts_last;
-                self.tell_missing(slot, (first, last), cause, (ts_before, ts_event), BookState::Gap, out);
+                self.tell_missing(slot, (first, last), cause, (ts_before, incoming.ts_event), BookState::Gap, out);
                 self.fault(slot, BookState::Gap, cause, &[], out);
-                self.keep_update(slot, &incoming, out);
+                self.keep_update(slot, incoming, out);
             }
         }
     }
@@ -172,10 +189,10 @@ impl Session {
 
     /// Keeps an update for the snapshot that is awaited. Without numbers there is nothing to join it by: it is dropped.
     fn keep_update(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) {
-        let rule = self.plan.book.continuity;
+        let rule = self.plan.book.rule();
         let fetched = matches!(self.plan.book.snapshot, Snapshot::Fetched { .. });
         let sync = &mut self.instruments[slot as usize].sync;
-        if rule == Continuity::None || sync.phase == Phase::Off {
+        if rule.chain == Continuity::None || sync.phase == Phase::Off {
             return;
         }
         let kept = sync.held.push(rule, incoming.chain, incoming.rows, incoming.checksum, incoming.ts_event);
@@ -258,12 +275,15 @@ impl Session {
 
     /// Takes a snapshot, asked for or not, joins the updates that wait for it and makes the book live.
     fn take_snapshot(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) {
-        let rule = self.plan.book.continuity;
+        let rule = self.plan.book.rule();
         let Some(position) = Position::after_snapshot(rule, &incoming.chain) else {
             return self.fault(slot, BookState::Mismatch, Reason::BadMessage, incoming.sample, out);
         };
-        let sync = &self.instruments[slot as usize].sync;
-        if sync.phase == Phase::Joined && rule != Continuity::None && position.last < sync.position.last {
+        let sync = &mut self.instruments[slot as usize].sync;
+        if rule.begins_anew(position.last) {
+            // What was kept is of the numbers before.
+            sync.held.clear();
+        } else if sync.phase == Phase::Joined && rule.chain != Continuity::None && position.last < sync.position.last {
             self.instruments[slot as usize].counters.duplicates += 1;
             return;
         }
@@ -285,7 +305,7 @@ impl Session {
         sync.phase = Phase::Joined;
         sync.joined_at = now;
         sync.bounds = shadow::Bounds::of(&sync.book);
-        let held = std::mem::take(&mut sync.held);
+        let mut held = std::mem::take(&mut sync.held);
         if sync.state != BookState::Live {
             self.set_book(slot, BookState::Live, Reason::SnapshotJoined, UNDEF_I64, &[], out);
         }
@@ -293,8 +313,41 @@ impl Session {
             let rows = held.rows.get(rows.clone()).unwrap_or(&[]);
             let update = Incoming { rows, chain: *chain, checksum: *checksum, ts_event: *ts_event, sample: &[] };
             if !self.take_update(slot, &update, out) {
-                return;
+                break;
             }
         }
+        // The memory serves the next resync, but for that of an uncommonly long one.
+        held.clear();
+        held.rows.shrink_to(HELD_ROWS_KEPT);
+        self.instruments[slot as usize].sync.held = held;
+    }
+
+    /// Whether a frame's number lets it count. A jump makes every book on the connection suspect; the frame itself is good.
+    pub(super) fn counted(
+        &mut self,
+        connection: Connection,
+        number: Option<u64>,
+        told: Told<'_>,
+        out: &mut Out,
+    ) -> bool {
+        let verdict = self.links[connection as usize].numbers.judge(number);
+        let (state, reason) = match verdict {
+            Verdict::Apply => return true,
+            Verdict::Old => return false,
+            Verdict::Missing { .. } => (BookState::Gap, Reason::SequenceGap),
+            Verdict::Impossible => (BookState::Mismatch, Reason::BadMessage),
+        };
+        for slot in 0..self.instruments.len() as Slot {
+            let joined = self.instruments[slot as usize].sync.phase == Phase::Joined;
+            if !joined || self.book_route(slot) != Some(connection) {
+                continue;
+            }
+            if let Verdict::Missing { first, last } = verdict {
+                let ts_before = self.instruments[slot as usize].sync.ts_last;
+                self.tell_missing(slot, (first, last), reason, (ts_before, UNDEF_U64), state, out);
+            }
+            self.fault(slot, state, reason, told.frame, out);
+        }
+        true
     }
 }

@@ -5,6 +5,7 @@ mod health;
 
 use super::arrows::{self, CONNECTION_ARROWS};
 use super::records::{self, Fact};
+use super::sync::FrameNumbers;
 use super::types::{Connection, Out, Timing, Wish};
 use super::Session;
 use crate::clock::{Nanos, Rng};
@@ -49,6 +50,8 @@ pub(super) struct Link {
     pub(super) dirty: bool,
     /// Some channel's answers list all that is active.
     pub(super) lists: bool,
+    /// Frames of this life of the connection, where the venue counts them.
+    pub(super) numbers: FrameNumbers,
     pub(super) malformed: u64,
     pub(super) malformed_in_row: u32,
     errors: u64,
@@ -73,6 +76,7 @@ impl Default for Link {
             recent: VecDeque::new(),
             dirty: false,
             lists: false,
+            numbers: FrameNumbers::default(),
             malformed: 0,
             malformed_in_row: 0,
             errors: 0,
@@ -263,6 +267,7 @@ impl Session {
         }
         let enters = route.waits_for_welcome || route.needs_token || route.login.is_some();
         link.entry = Entry::default();
+        link.numbers = FrameNumbers::default();
         link.last_seen = self.now;
         link.ping = None;
         let ping_every = self.plan.timing.ping_every;
@@ -425,6 +430,10 @@ mod tests {
                 checksum: Checksum::None,
                 truncate: false,
                 crossed_is_fault: false,
+                restart: Restart::Never,
+                whole: false,
+                zero_price_ignored: false,
+                connection_numbered: false,
             },
             definitions_url: None,
             trade_ids_consecutive: false,

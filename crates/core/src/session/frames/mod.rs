@@ -25,6 +25,10 @@ impl Session {
             _ if !open => {}
             Ok(()) => {
                 self.links[connection as usize].malformed_in_row = 0;
+                if self.plan.book.connection_numbered && !self.counted(connection, decoded.number, told, out) {
+                    self.decoded = decoded;
+                    return;
+                }
                 self.on_events(connection, &decoded, told, out);
             }
             Err(error) => self.on_bad_frame(connection, &error, told, out),
