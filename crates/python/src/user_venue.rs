@@ -46,7 +46,8 @@ impl Decode for PythonDecoder {
             Some(decoded) => decoded,
             None => self.call(&[frame]).pop().unwrap_or_else(|| Err(malformed("decode gave nothing"))),
         };
-        let Decoded { events, rows, texts, slow_path } = decoded?;
+        let Decoded { events, rows, texts, slow_path, number } = decoded?;
+        out.number = number;
         out.events.extend(events);
         out.rows.extend(rows);
         out.texts.extend(texts);
