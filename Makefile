@@ -52,6 +52,7 @@ proof: peers test-ktls  ## the long tests: hundreds of kills, thousands of cuts,
 
 bench: setup  ## what it costs and how fast it is; each prints JSON and takes --out
 	cargo run -q --release -p tickplant-core --example kraken_bench
+	cargo run -q --release -p tickplant-core --example book_bench
 	cargo run -q --release -p tickplant-core --example log_bench
 	$(BIN)/python bench/delivery.py
 	$(BIN)/python bench/latency.py

@@ -8,10 +8,9 @@ use crate::decimal::Decimal;
 use crate::record::Side;
 use std::cmp::Ordering;
 
-/// A chunk of this many levels is split in two.
-const CHUNK_LEVELS_MOST: usize = 128;
-/// A chunk of fewer levels joins its neighbour where both together stay below half of the most.
-const CHUNK_LEVELS_FEW: usize = 16;
+/// A chunk of this many levels is split in two; one of an eighth of it joins its neighbour where both together stay below
+/// half. examples/book_bench.rs holds other sizes against it.
+const CHUNK_LEVELS: usize = 128;
 /// Chunks that became empty and are kept for the next split.
 const SPARE_CHUNKS_MOST: usize = 8;
 /// Levels next to the touch that are compared one by one before the search halves: most changes fall on them, and a
@@ -30,9 +29,9 @@ pub(super) struct Place {
     at: usize,
 }
 
-/// The levels of one side.
+/// The levels of one side. Only the bench gives another chunk size.
 #[derive(Clone, Debug)]
-pub(super) struct Sorted<T> {
+pub(super) struct Sorted<T, const LEVELS: usize = CHUNK_LEVELS> {
     side: Side,
     /// Worst first, never without a chunk; no chunk is empty but the only one.
     chunks: Vec<Vec<T>>,
@@ -43,7 +42,7 @@ pub(super) struct Sorted<T> {
     length: usize,
 }
 
-impl<T: Priced> Sorted<T> {
+impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
     pub fn new(side: Side) -> Self {
         Self { side, chunks: vec![Vec::new()], bounds: vec![Decimal::ZERO], spare: Vec::new(), length: 0 }
     }
@@ -142,7 +141,7 @@ impl<T: Priced> Sorted<T> {
         self.length += 1;
         let levels = &mut self.chunks[place.chunk];
         levels.insert(place.at, level);
-        if levels.len() >= CHUNK_LEVELS_MOST {
+        if levels.len() >= LEVELS {
             self.split(place.chunk);
         }
     }
@@ -152,15 +151,15 @@ impl<T: Priced> Sorted<T> {
         self.length -= 1;
         let levels = &mut self.chunks[place.chunk];
         let level = levels.remove(place.at);
-        if levels.len() < CHUNK_LEVELS_FEW && self.chunks.len() > 1 {
+        if levels.len() < LEVELS / 8 && self.chunks.len() > 1 {
             self.join(place.chunk);
         }
         level
     }
 
     fn split(&mut self, chunk: usize) {
-        let mut nearer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_LEVELS_MOST));
-        nearer.extend(self.chunks[chunk].drain(CHUNK_LEVELS_MOST / 2..));
+        let mut nearer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(LEVELS));
+        nearer.extend(self.chunks[chunk].drain(LEVELS / 2..));
         self.bounds.insert(chunk + 1, nearer[0].price());
         self.chunks.insert(chunk + 1, nearer);
     }
@@ -170,7 +169,7 @@ impl<T: Priced> Sorted<T> {
     fn join(&mut self, chunk: usize) {
         let into = chunk.saturating_sub(1);
         let together = self.chunks[into].len() + self.chunks[into + 1].len();
-        if together > CHUNK_LEVELS_MOST / 2 && !self.chunks[chunk].is_empty() {
+        if together > LEVELS / 2 && !self.chunks[chunk].is_empty() {
             return;
         }
         let mut nearer = self.chunks.remove(into + 1);
@@ -201,9 +200,9 @@ impl<T: Priced> Sorted<T> {
         let excess = levels.len().saturating_sub(depth);
         self.clear();
         self.length = levels.len() - excess;
-        for (index, part) in levels[excess..].chunks(CHUNK_LEVELS_MOST * 3 / 4).enumerate() {
+        for (index, part) in levels[excess..].chunks(LEVELS * 3 / 4).enumerate() {
             if index > 0 {
-                self.chunks.push(self.spare.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK_LEVELS_MOST)));
+                self.chunks.push(self.spare.pop().unwrap_or_else(|| Vec::with_capacity(LEVELS)));
                 self.bounds.push(part[0].price());
             }
             self.chunks[index].extend_from_slice(part);

@@ -51,6 +51,31 @@ fn a_wrong_checksum_is_a_mismatch_and_the_one_item_is_asked_for_again() {
 }
 
 #[test]
+fn a_wrong_checksum_on_a_message_below_the_ranks_that_it_covers_is_found() {
+    // Twelve levels a side and a row behind them: the checksum of the top ten stays what it was, and is compared all the same.
+    for wrong in [0, 1] {
+        let (mut plan, mut venue) = kraken_like(&["AAA", "BBB"]);
+        for (instrument, symbol) in plan.instruments.iter_mut().zip(["AAA", "BBB"]) {
+            instrument.depth = 100;
+            venue.markets.insert(symbol.into(), Market::new(Continuity::None, true, 100, 1));
+        }
+        let mut rig = Rig::new(plan, venue, 1);
+        rig.run(SECOND);
+        let (levels, right) = (rig.records::<Level>().len(), rig.venue.markets["AAA"].book.checksum());
+        let frame = format!("upd AAA - - - {} 999 B:900:77", right ^ wrong);
+        rig.frame(0, &frame);
+        let counters = rig.summary(1).counters;
+        assert_eq!(
+            (counters.checksums_failed, rig.records::<Level>().len() - levels),
+            [(0, 1), (1, 0)][wrong as usize]
+        );
+        if wrong == 1 {
+            assert_mended(&mut rig, Reason::ChecksumMismatch, &frame);
+        }
+    }
+}
+
+#[test]
 fn numbers_that_cannot_be_are_that_instruments_affair() {
     for (frame, reason) in [("number AAA", Reason::NumberRange), ("negative AAA", Reason::NegativeSize)] {
         for way in [Way::Checksums, Way::RangeFetched] {
