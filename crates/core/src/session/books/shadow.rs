@@ -153,7 +153,7 @@ impl Session {
     /// The snapshot as a book, carried on by what was kept; None where it cannot be aligned.
     fn other_book(&self, check: &Check, chain: &Chain, rows: &[Row]) -> Option<Other> {
         let depth = self.instruments[check.slot as usize].depth;
-        let position = Position::after_snapshot(self.plan.book.continuity, chain)?;
+        let position = Position::after_snapshot(self.plan.book.rule(), chain)?;
         let mut other = Other {
             book: BookSync::empty_book(&self.plan.book, depth, (255, 255)),
             position,
@@ -174,7 +174,7 @@ impl Session {
         let Some(check) = self.shadow.open.as_mut().filter(|check| check.slot == slot) else { return };
         let fits = match &mut check.other {
             None => {
-                let (rule, chain) = (self.plan.book.continuity, incoming.chain);
+                let (rule, chain) = (self.plan.book.rule(), incoming.chain);
                 check.held.push(rule, chain, incoming.rows, None, incoming.ts_event) == Kept::Yes
             }
             Some(other) => match other.position.judge(&incoming.chain) {
