@@ -2,7 +2,7 @@
 //!
 //! - [`scan`]: the objects of a frame and their symbols, without parsing;
 //! - [`shard`]: which pipe a symbol goes to;
-//! - [`pipe`], [`spill`]: a pipe's staging area, and what happens when nobody reads;
+//! - [`pipe`]: a pipe's staging area, and what happens when nobody reads;
 //! - [`guard`]: workers that never outlive the router;
 //! - [`feed`]: the login, as a machine;
 //! - [`stats`]: the line every 8192 trades;
@@ -18,7 +18,6 @@ pub mod router;
 pub mod scan;
 pub mod serve;
 pub mod shard;
-mod spill;
 pub mod stats;
 
 use serde::Deserialize;

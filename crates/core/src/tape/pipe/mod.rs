@@ -2,9 +2,11 @@
 //!
 //! What is queued stands in this order: `front` (taken back from disk), the spill file, `staged`. The pipe never blocks.
 
-use super::spill::Spill;
+mod spill;
+
 use super::stats::PipeReport;
 use rustix::io::Errno;
+use spill::Spill;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;

@@ -1,19 +1,25 @@
 //! The one thread of a router: read, scan, stage, write.
+//!
+//! - [`workers`]: started, listened to, ended;
+//! - [`report`]: stalled pipes, the account, lines, notices.
+
+mod report;
+mod workers;
 
 use super::feed::{Feed, Step, Wanted};
-use super::guard::{News, Worker};
+use super::guard::Worker;
 use super::line::{Line, State};
-use super::pipe::{self, Pipe, Staged};
+use super::pipe::{Pipe, Staged};
 use super::scan::{Kind, Objects};
 use super::shard::Dealer;
 use super::stats::{Lines, Report};
-use super::{Policy, Settings, Spawn};
+use super::{Policy, Settings};
 use crate::clock::{Clock, Nanos, SystemClock, MILLISECOND, SECOND};
 use crate::wire::{Message, Ready, WireError};
+use report::say;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::{Arc, Mutex};
 
 /// How often pipes are looked at and the report is made anew.
 const LOOK_EVERY: Nanos = 100 * MILLISECOND;
@@ -87,42 +93,6 @@ impl Router {
     /// The account, renewed ten times a second.
     pub fn report(&self) -> Arc<Mutex<Report>> {
         self.shared.clone()
-    }
-
-    fn start_workers(&mut self) -> Result<(), Fault> {
-        let failed = |what: &str, error: std::io::Error| Fault::Worker(format!("{what}: {error}"));
-        let mut ends: Vec<OwnedFd> = Vec::new();
-        for number in 0..self.settings.pipes {
-            let made = pipe::open(self.settings.pipe_bytes);
-            let (read, write, room) = made.map_err(|error| failed("a pipe cannot be made", error))?;
-            if room != self.settings.pipe_bytes {
-                say(&format!(
-                    "pipe {number} holds {room} bytes, the kernel refused {}: see fs.pipe-max-size and fs.pipe-user-pages-soft",
-                    self.settings.pipe_bytes
-                ));
-            }
-            ends.push(read);
-            self.pipes.push(Pipe::new(write, self.settings.queue_bytes));
-            self.watches.push(Watch { read_bytes: 0, since: 0 });
-        }
-        let groups: Vec<&[OwnedFd]> = match self.settings.spawn {
-            Spawn::One => vec![&ends],
-            Spawn::Each => ends.chunks(1).collect(),
-        };
-        let text = |text: &str| {
-            CString::new(text).map_err(|_| Fault::Settings(format!("the argument {text:?} holds a zero byte")))
-        };
-        let folder = self.settings.cwd.as_ref().map(|folder| text(&folder.to_string_lossy())).transpose()?;
-        for group in groups {
-            let fds: Vec<RawFd> = group.iter().map(AsRawFd::as_raw_fd).collect();
-            let mut command = Vec::new();
-            for argument in self.settings.command.iter().cloned().chain(fds.iter().map(ToString::to_string)) {
-                command.push(text(&argument)?);
-            }
-            let worker = Worker::start(&command, folder.as_deref(), &fds);
-            self.workers.push(worker.map_err(|error| failed("no worker can be started", error))?);
-        }
-        Ok(())
     }
 
     /// Runs until told to stop, until the connection ends (`once`), or until nothing can go on.
@@ -369,139 +339,5 @@ impl Router {
         self.pipes.iter_mut().filter(|pipe| pipe.is_full()).for_each(Pipe::flush);
         self.look(false);
         ready.unwrap_or_default()
-    }
-
-    fn hear_workers(&mut self) {
-        let command = self.settings.command.first().cloned().unwrap_or_default();
-        for (number, worker) in self.workers.iter_mut().enumerate() {
-            while let Some(news) = worker.news() {
-                match news {
-                    News::NotRun { errno } => {
-                        let error = std::io::Error::from_raw_os_error(errno);
-                        let what =
-                            format!("the worker {command:?} cannot be run: {error}: check the command and --cwd");
-                        self.fault.get_or_insert(Fault::Worker(what));
-                    }
-                    News::Exited { code: 0 } => {}
-                    News::Exited { code } => say(&format!("worker {number} ended with status {code}")),
-                    News::Killed { signal } => say(&format!("worker {number} was killed by signal {signal}")),
-                    News::Gone if !self.stopping => say(&format!("no process of worker {number} is left")),
-                    News::Gone => {}
-                }
-            }
-        }
-        if !self.stopping && self.workers.iter().all(Worker::is_gone) {
-            let what = format!("the worker {command:?} has ended, nobody reads the tape: see what it printed");
-            self.fault.get_or_insert(Fault::Worker(what));
-        }
-    }
-
-    /// Ten times a second: stalled pipes, the account.
-    fn look(&mut self, last: bool) {
-        let now = self.clock.now();
-        if now < self.next_look && !last {
-            return;
-        }
-        self.next_look = now + LOOK_EVERY;
-        for (number, (pipe, watch)) in self.pipes.iter_mut().zip(&mut self.watches).enumerate() {
-            let unread = pipe.unread_bytes();
-            let read = pipe.report.written_bytes.saturating_sub(unread);
-            if read != watch.read_bytes || unread == 0 || watch.since == 0 {
-                if std::mem::take(&mut pipe.report.stalled) {
-                    say(&format!("pipe {number} is read again"));
-                }
-                *watch = Watch { read_bytes: read, since: now };
-            } else if now - watch.since >= STALLED_AFTER && !pipe.report.stalled && !pipe.report.broken {
-                pipe.report.stalled = true;
-                say(&format!("pipe {number} is STALLED: nobody reads the {unread} bytes in it"));
-            }
-            (pipe.report.unread_bytes, pipe.report.queued_bytes) = (unread, pipe.queued_bytes());
-        }
-        self.account(now);
-    }
-
-    fn account(&mut self, now: Nanos) {
-        self.totals.trades = self.lines.trades();
-        self.totals.received_bytes = self.lines.bytes_total();
-        self.totals.pipes = self.pipes.iter().map(|pipe| pipe.report.clone()).collect();
-        let messages = self.totals.pipes.iter().map(|pipe| pipe.messages);
-        let (sum, most) = (messages.clone().sum::<u64>(), messages.max().unwrap_or(0));
-        self.totals.max_over_mean = if sum == 0 { 0.0 } else { most as f64 * self.pipes.len() as f64 / sum as f64 };
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.totals);
-        if self.settings.json && now >= self.next_json {
-            self.next_json = now + SECOND;
-            if let Ok(mut line) = serde_json::to_string(&self.totals) {
-                line.push('\n');
-                print(&line);
-            }
-        }
-    }
-
-    #[cold]
-    fn write_line(&mut self) {
-        let now = self.clock.now();
-        self.text.clear();
-        self.lines.write(&mut self.text, now, self.opened_at);
-        if !self.settings.json {
-            print(&self.text);
-        }
-    }
-
-    /// Writes out what is queued, ends the workers' input and waits for them, each within the grace.
-    fn finish(&mut self, stop: Stop<'_>) {
-        let until = self.clock.now() + self.settings.grace_ms * MILLISECOND;
-        self.stopping = true;
-        self.pipes.iter_mut().for_each(Pipe::flush);
-        while self.pipes.iter().any(|pipe| pipe.queued_bytes() > 0) && self.clock.now() < until {
-            if self.workers.iter().all(Worker::is_gone) {
-                break;
-            }
-            self.settle(stop, until);
-        }
-        let left: u64 = self.pipes.iter().map(Pipe::queued_bytes).sum();
-        if left > 0 {
-            say(&format!("{left} bytes were not read by the workers within the grace and are lost: give --grace more"));
-        }
-        self.look(true);
-        self.pipes.clear();
-        while self.workers.iter().any(|worker| !worker.is_gone()) && self.clock.now() < until {
-            self.settle(stop, until);
-        }
-        for (number, worker) in self.workers.iter_mut().enumerate().filter(|(_, worker)| !worker.is_gone()) {
-            say(&format!("worker {number} did not end within the grace and is killed"));
-            worker.kill();
-        }
-    }
-
-    /// A wait that the stop, told already, does not cut short.
-    fn settle(&mut self, _: Stop<'_>, until: Nanos) {
-        let mut fds: Vec<_> =
-            self.workers.iter().filter(|worker| !worker.is_gone()).map(|w| (w.fd(), PollFlags::IN)).collect();
-        fds.extend(self.pipes.iter().filter(|pipe| pipe.is_full()).map(|pipe| (pipe.fd(), PollFlags::OUT)));
-        // SAFETY: workers and pipes own these descriptors for as long as this call lasts.
-        let borrowed: Vec<_> = fds.iter().map(|&(fd, flags)| (unsafe { BorrowedFd::borrow_raw(fd) }, flags)).collect();
-        let mut polled: Vec<_> = borrowed.iter().map(|(fd, flags)| PollFd::new(fd, *flags)).collect();
-        let wait = until.saturating_sub(self.clock.now()).min(LOOK_EVERY);
-        let timeout = Timespec { tv_sec: (wait / SECOND) as i64, tv_nsec: (wait % SECOND) as i64 };
-        // An interrupted wait is a short one.
-        let _ = poll(&mut polled, Some(&timeout));
-        drop(polled);
-        self.hear_workers();
-        self.pipes.iter_mut().filter(|pipe| pipe.is_full()).for_each(Pipe::flush);
-    }
-}
-
-/// A notice to the user.
-fn say(text: &str) {
-    // Nobody to tell it to is no reason to end.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("tickplant route: {text}\n").as_bytes());
-}
-
-/// Writes to the standard output unless that would wait: a slow terminal must not slow the tape.
-fn print(text: &str) {
-    let out = rustix::stdio::stdout();
-    let mut ready = [PollFd::new(&out, PollFlags::OUT)];
-    if poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0) {
-        let _ = rustix::io::write(out, text.as_bytes());
     }
 }
