@@ -9,7 +9,6 @@ The plant's own p99 is asked from it at the end of each run; medians over altern
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import statistics
@@ -18,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from result import tell
 
 from tickplant.plant.control import send_command
 
@@ -79,10 +80,7 @@ def main() -> int:
         | {f"{name}_us": statistics.median(run[name] for run in found) / 1000 for name in ("p50", "p99", "p999")}
         for case, found in runs.items()
     ]
-    text = json.dumps(rows, indent=1)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
+    tell(rows, arguments.out)
     return 0
 
 

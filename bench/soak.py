@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from result import tell
+
 from tickplant.plant.control import send_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,10 +149,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     result = run(arguments)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
+    tell(result, arguments.out)
     return 1 if result["checksums_failed"] or result["not_live"] or result["exit_code"] else 0
 
 

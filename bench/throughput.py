@@ -20,6 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from result import tell
+
 from tickplant import Plant, config
 from tickplant.clock import monotonic_ns, sleep, wall_ns
 from tickplant.records import F_SNAPSHOT, UNDEF_U64
@@ -115,10 +117,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     result = asyncio.run(run(arguments))
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
+    tell(result, arguments.out)
     return 1 if result["checksums_failed"] or result["gaps"] or result["not_live"] else 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -98,6 +100,18 @@ def memory_directory() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(dir="/dev/shm", prefix="tickplant-test-")
 
 
+History = list[tuple[Message, int, dict[int, PlainBook]]]
+"""Each message, the index behind it, and the books after it."""
+
+
+@contextlib.contextmanager
+def written(stream: list[Message]) -> Iterator[tuple[Path, History, tp.Log]]:
+    """A log that holds a stream, in a directory of its own: the directory, what `write` gives, the log."""
+    with memory_directory() as name:
+        path = Path(name)
+        yield path, write(path, stream), tp.Log.open(path / "log")
+
+
 def writer(path: Path, lane: str = "one", **options: object) -> tp.LaneWriter:
     """A lane writer with small segments and its memory files under `path`."""
     made = tp.LaneWriter(
@@ -107,7 +121,7 @@ def writer(path: Path, lane: str = "one", **options: object) -> tp.LaneWriter:
     return made
 
 
-def write(path: Path, stream: list[Message]) -> list[tuple[Message, int, dict[int, PlainBook]]]:
+def write(path: Path, stream: list[Message]) -> History:
     """Writes a stream, each message a turn; gives each message, the index behind it and the books after it."""
     books = {1: PlainBook(), 2: PlainBook()}
     history = []

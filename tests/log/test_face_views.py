@@ -1,10 +1,8 @@
 """Books and views of a log are those of the plainest book, from every position and by both clocks."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from face_market import NAMES, Message, PlainBook, memory_directory, messages, write
+from face_market import NAMES, Message, PlainBook, messages, write, written
 from hypothesis import HealthCheck, given, settings
 
 import tickplant as tp
@@ -35,9 +33,7 @@ def seen(views):
 @slow
 @given(messages)
 def test_views_are_those_of_the_plain_book(stream):
-    with memory_directory() as path:
-        history = write(Path(path), stream)
-        log = tp.Log.open(Path(path) / "log")
+    with written(stream) as (_, history, log):
         assert seen(rows(log, "mbp-1")) == expected(history, 1)
         assert seen(rows(log, "mbp-10")) == expected(history, 10)
         only = [row for row in expected(history, 1) if row[1] == NAMES[0]]
@@ -54,9 +50,8 @@ def test_views_are_those_of_the_plain_book(stream):
 @slow
 @given(messages)
 def test_the_numbers_of_a_row_are_its_texts(stream):
-    with memory_directory() as path:
-        write(Path(path), stream)
-        for batch in tp.Log.open(Path(path) / "log").records(schema="mbp-1"):
+    with written(stream) as (_, _, log):
+        for batch in log.records(schema="mbp-1"):
             for row, record in zip(batch.to_numpy(), batch, strict=True):
                 price, size = 10 ** int(row["price_scale"]), 10 ** int(row["size_scale"])
                 for side, levels in (("bid", record.bids), ("ask", record.asks)):
@@ -71,13 +66,11 @@ def test_the_numbers_of_a_row_are_its_texts(stream):
 @slow
 @given(messages)
 def test_a_reader_that_joins_at_any_position_has_the_same_books(stream):
-    with memory_directory() as path:
-        history = write(Path(path), stream)
-        log = tp.Log.open(Path(path) / "log")
+    with written(stream) as (path, history, log):
         end = log.position()["one"]
         for checkpoints in (False, True):
             if checkpoints:
-                checkpointer = tp.Checkpointer(Path(path) / "log", "one", 5)
+                checkpointer = tp.Checkpointer(path / "log", "one", 5)
                 checkpointer.stop()
                 assert checkpointer.written > 0
             for start in range(end + 1):
@@ -93,12 +86,10 @@ def book_of(log: tp.Log, number: int, **moment):
 @slow
 @given(messages)
 def test_a_book_at_a_moment_of_either_clock(stream):
-    with memory_directory() as path:
-        history = write(Path(path), stream)
-        log = tp.Log.open(Path(path) / "log")
+    with written(stream) as (path, history, log):
         for checkpoints in (False, True):
             if checkpoints:
-                tp.Checkpointer(Path(path) / "log", "one", 5).stop()
+                tp.Checkpointer(path / "log", "one", 5).stop()
             for number in (1, 2):
                 own = [entry for entry in history if entry[0].instrument == number]
                 for at in (None, 999, 1_000, 1_010, 1_025, 1_050):

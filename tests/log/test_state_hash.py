@@ -2,10 +2,9 @@
 
 import struct
 from decimal import Decimal
-from pathlib import Path
 
 import xxhash
-from face_market import NAMES, memory_directory, messages, write
+from face_market import NAMES, messages, written
 from hypothesis import HealthCheck, given, settings
 
 import tickplant as tp
@@ -34,9 +33,7 @@ def plain_hash(bids, asks) -> int:
 @slow
 @given(messages)
 def test_a_books_hash_is_the_plain_one(stream):
-    with memory_directory() as path:
-        history = write(Path(path), stream)
-        log = tp.Log.open(Path(path) / "log")
+    with written(stream) as (_, history, log):
         for number, name in enumerate(NAMES, 1):
             plain = history[-1][2][number]
             for depth in (None, 1, 3):

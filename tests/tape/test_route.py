@@ -41,13 +41,13 @@ for pid in children:
     os.waitpid(pid, 0)
 """
 SLEEPER = """
-import os, sys, time
+import os, signal, sys
 for _ in range(2):
     if os.fork() == 0:
         os.setsid()
         break
 open(f"{sys.argv[1]}/{os.getpid()}.pid", "w").close()
-time.sleep(600)
+signal.pause()
 """
 
 

@@ -43,6 +43,15 @@ async def complete(server):
     return server.clients()
 
 
+async def stalled(server):
+    """Until the first client was sent something and then, for a while, nothing more."""
+    before = None
+    async with asyncio.timeout(20):
+        while not (before and before.trades and server.clients()[0] == before):
+            before = server.clients()[0]
+            await sleep(0.05)
+
+
 async def test_a_foreign_client_gets_every_trade():
     with TapeServer(symbols=100, trades=20_000) as server:
         async with connect(server.url + "stocks", max_size=None) as socket:
@@ -70,7 +79,7 @@ async def test_a_slow_client_loses_nothing():
     with TapeServer(trades=100_000) as server:
         async with connect(server.url, max_size=None, max_queue=1) as socket:
             await subscribe(socket)
-            await sleep(0.3)
+            await stalled(server)
             assert not server.clients()[0].complete
             assert len(await take(socket, 100_000)) == 100_000
 

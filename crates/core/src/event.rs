@@ -218,7 +218,10 @@ pub trait Decode: Send {
 
     /// Appends what a REST reply (a snapshot, a list of instruments) says. `symbol` is whom the snapshot was asked for,
     /// since the body of most venues does not say; its events carry an empty span then and the caller knows.
-    fn decode_reply(&mut self, body: &[u8], out: &mut Decoded) -> Result<(), DecodeError>;
+    /// The default is for venues that are asked nothing over HTTP, since all comes on the socket.
+    fn decode_reply(&mut self, _body: &[u8], _out: &mut Decoded) -> Result<(), DecodeError> {
+        Err(DecodeError::Malformed { at: 0, what: "a reply that nobody asked for" })
+    }
 }
 
 /// The 64-bit xxh3 hash that stands for an id that is no number (UUIDs, order names).

@@ -266,9 +266,10 @@ fn a_header_that_would_smuggle_is_refused() {
 
 #[test]
 fn a_peer_that_reads_nothing_ends_it_when_too_much_waits() {
-    let (address, thread) = serve(vec![Box::new(|mut socket, request| {
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let (address, thread) = serve(vec![Box::new(move |mut socket, request| {
         socket.write_all(&accept(&request)).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(ended.recv().is_err(), "nothing is sent; the other end goes");
     })]);
     let text = "x".repeat(1 << 20);
     let mut ends = Vec::new();
@@ -277,6 +278,7 @@ fn a_peer_that_reads_nothing_ends_it_when_too_much_waits() {
     });
     assert!(matches!(error.cause, Cause::Backlog { .. }), "{error}");
     assert_eq!((ends.first(), error.reason()), (Some(&error), Reason::Silent));
+    drop(end);
     thread.join().unwrap();
 }
 

@@ -88,13 +88,13 @@ fn what_is_no_reply_says_why_and_hides_the_query() {
 
 #[test]
 fn a_full_queue_gives_the_request_back_and_the_end_breaks_off() {
-    let url = serve(vec![""]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/depth", listener.local_addr().unwrap());
     let fetcher = Fetcher::start(&FetchOptions { queue_max: 1, ..FetchOptions::default() }).unwrap();
     let mut port = fetcher.port().unwrap();
     let refused = (0..1000).find_map(|number| port.fetch(request(number, &url)).err());
     assert!(refused.is_some_and(|refused| refused.url == url));
-    // Let the first be under way.
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    let (_first_is_under_way, _) = listener.accept().unwrap();
     let started = SystemClock::new().now();
     drop(fetcher);
     assert_eq!(wait(&mut port).status, 0);

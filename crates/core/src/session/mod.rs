@@ -203,7 +203,7 @@ impl Session {
                 self.on_closed(connection, reason, detail, retry_after, out);
             }
             Input::HttpReply { request, status, retry_after, body } => {
-                self.on_reply(request, status, retry_after, body, out);
+                self.on_reply(Reply { request, status, retry_after, body }, out);
             }
             Input::Timer => self.unsettled = true,
             Input::Sent { .. } => {}

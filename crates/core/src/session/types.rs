@@ -32,6 +32,15 @@ pub enum Input<'a> {
     Command(Command),
 }
 
+/// The parts of an [`Input::HttpReply`], for whoever turns out to have asked.
+#[derive(Clone, Copy)]
+pub(super) struct Reply<'a> {
+    pub request: u64,
+    pub status: u16,
+    pub retry_after: Option<Nanos>,
+    pub body: &'a [u8],
+}
+
 /// What the control thread tells a session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]

@@ -49,11 +49,6 @@ impl Decode for Kraken {
             _ => read_error(&message, out),
         }
     }
-
-    /// Snapshots and instruments come on the socket; nothing is asked over HTTP.
-    fn decode_reply(&mut self, _body: &[u8], _out: &mut Decoded) -> Result<(), DecodeError> {
-        Err(malformed(0, "a reply that Kraken was not asked for"))
-    }
 }
 
 /// {"channel":"book","type":"update","data":[{"symbol":"MATIC/USD","bids":[{"price":0.5657,"qty":1098.39475580}],

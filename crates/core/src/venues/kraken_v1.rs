@@ -31,11 +31,6 @@ impl Decode for KrakenV1 {
             read_event(&message, out)
         }
     }
-
-    /// Snapshots come on the socket; nothing is asked over HTTP.
-    fn decode_reply(&mut self, _body: &[u8], _out: &mut Decoded) -> Result<(), DecodeError> {
-        Err(malformed(0, "a reply that Kraken was not asked for"))
-    }
 }
 
 /// [336,{..},"book-10","XBT/USD"], with two maps where both sides changed; [321,[[..],..],"trade","XBT/USD"].

@@ -119,7 +119,6 @@ fn a_view_outlives_its_segment() {
     let hot = place.log().hot().join(LANE).join("records-000000000000.seg");
     until("the first segment is unlinked", || {
         twin.turn(&mut writer, 0, &[50], 0).unwrap();
-        std::thread::sleep(Duration::from_millis(1));
         !hot.exists()
     });
     assert_eq!(held.lines(), &twin.lines[..10]);
@@ -139,8 +138,7 @@ fn a_late_reader_is_told_what_it_lost() {
     let hot = place.log().hot().join(LANE).join("records-000000000002.seg");
     until("three segments are unlinked", || {
         match twin.turn(&mut writer, 0, &[40], 0) {
-            Ok(()) => {}
-            Err(LogError::Full { .. }) => std::thread::sleep(Duration::from_millis(1)),
+            Ok(()) | Err(LogError::Full { .. }) => {}
             Err(error) => panic!("{error}"),
         }
         twin.lines.len() > 1000 && !hot.exists()
@@ -245,7 +243,10 @@ fn a_waiting_reader_is_woken_by_any_lane() {
             let got = (first.next().unwrap().is_some(), second.next().unwrap().is_some());
             (woken, got, first, second)
         });
-        std::thread::sleep(Duration::from_millis(20));
+        for lane in ["one", "two"] {
+            let control = log.hot().join(lane).join("control");
+            until("both lanes know of the sleeper", || std::fs::read(&control).unwrap()[..4] != [0; 4]);
+        }
         let writer = if writes_first { &mut one } else { &mut two };
         writer.append(1, 1, &[line(0)], 0, 0).unwrap();
         writer.commit(0);

@@ -83,6 +83,10 @@ class Kraken(Venue):
             return [_refusal(request, "Symbol(s) not found", now_ns)]
         return [answer for symbol in symbols for answer in self._symbol_channel(connection, request, symbol, now_ns)]
 
+    def expire_tokens(self) -> None:
+        """The time of every token that was given is over: it opens no subscription any more."""
+        self._tokens.expire()
+
     def serves(self, path: str) -> bool:
         return path in (self.path, _V1_PATH)
 

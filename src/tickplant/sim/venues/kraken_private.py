@@ -31,6 +31,10 @@ class Tokens:
         result = {"token": token, "expires": self._lifetime_ns // SECOND_NS}
         return HttpReply(200, json.dumps({"error": [], "result": result}, separators=(",", ":")))
 
+    def expire(self) -> None:
+        """Ends the time of all tokens."""
+        self._expires_ns.clear()
+
     def refusal(self, token: object, now_ns: int) -> str | None:
         """Why a subscription with this token is refused, or None."""
         if not isinstance(token, str) or not token:

@@ -8,7 +8,7 @@ use crate::session::connection::backoff;
 use crate::session::records;
 use crate::session::subscriptions::expand;
 use crate::session::symbols::Slot;
-use crate::session::types::{Acknowledged, Checksum, Connection, Continuity, Out, Snapshot, StreamName, Wish};
+use crate::session::types::{Acknowledged, Checksum, Connection, Continuity, Out, Reply, Snapshot, StreamName, Wish};
 
 /// Snapshots that are fetched at once by one session, so that a start does not spend a venue's whole budget in a moment.
 pub(super) const FETCHES_MOST: usize = 8;
@@ -194,19 +194,11 @@ impl Session {
     }
 
     /// A fetched snapshot, or why there is none. Replies that nobody waits for any more are dropped.
-    pub(in crate::session) fn on_reply(
-        &mut self,
-        request: u64,
-        status: u16,
-        retry_after: Option<Nanos>,
-        body: &[u8],
-        out: &mut Out,
-    ) {
-        if self.on_listing_reply(request, status, retry_after, body, out)
-            || self.shadow_reply(request, (status, retry_after), body, out)
-        {
+    pub(in crate::session) fn on_reply(&mut self, reply: Reply<'_>, out: &mut Out) {
+        if self.on_listing_reply(reply, out) || self.shadow_reply(reply, out) {
             return;
         }
+        let Reply { request, status, retry_after, body } = reply;
         let Some(index) = self.fetches.iter().position(|&(id, _)| id == request) else { return };
         let (_, slot) = self.fetches.remove(index);
         self.unsettled = true;

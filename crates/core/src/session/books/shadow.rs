@@ -16,7 +16,7 @@ use crate::decimal::Decimal;
 use crate::event::Event;
 use crate::record::{Coverage, Quality, Side, F_LAST};
 use crate::session::records::Stamp;
-use crate::session::types::Wish;
+use crate::session::types::{Reply, Wish};
 
 /// Where the budget of fetches is used up, a check waits so long.
 const LATER: Nanos = crate::clock::SECOND;
@@ -113,13 +113,8 @@ impl Session {
     }
 
     /// Takes the reply to the check's request; false: it is somebody else's.
-    pub(super) fn shadow_reply(
-        &mut self,
-        request: u64,
-        (status, retry_after): (u16, Option<Nanos>),
-        body: &[u8],
-        out: &mut Out,
-    ) -> bool {
+    pub(super) fn shadow_reply(&mut self, reply: Reply<'_>, out: &mut Out) -> bool {
+        let Reply { request, status, retry_after, body } = reply;
         let Some(mut check) = self.shadow.open.take_if(|check| check.request == request) else { return false };
         self.unsettled = true;
         if status != 200 {

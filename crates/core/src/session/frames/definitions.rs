@@ -10,7 +10,7 @@ use crate::record::{Reason, Stream, Subject};
 use crate::session::connection::backoff;
 use crate::session::records::{self, Fact};
 use crate::session::symbols::Slot;
-use crate::session::types::{Out, Wish};
+use crate::session::types::{Out, Reply, Wish};
 use crate::session::{Session, Told, UNKNOWN_SCALE};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -86,14 +86,8 @@ impl Session {
     }
 
     /// Takes a reply where it is the list's; false where it is not.
-    pub(in crate::session) fn on_listing_reply(
-        &mut self,
-        request: u64,
-        status: u16,
-        retry_after: Option<Nanos>,
-        body: &[u8],
-        out: &mut Out,
-    ) -> bool {
+    pub(in crate::session) fn on_listing_reply(&mut self, reply: Reply<'_>, out: &mut Out) -> bool {
+        let Reply { request, status, retry_after, body } = reply;
         if self.listing.request.is_none_or(|(asked, _)| asked != request) {
             return false;
         }
