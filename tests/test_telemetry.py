@@ -1,22 +1,24 @@
-"""The exporter against a running plant, read by the rules of Prometheus' text format."""
+"""The exporter against a running plant, read by Prometheus' own parser."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tests.flow.conftest import all_live, settings_for, simulated, until
+from tests.flow.test_own_venue import AB, CD, Ladder, ladder
 
-from tickplant import config
+from tickplant import config, telemetry
+from tickplant.clock import SECOND_NS
 from tickplant.errors import ConfigError
 from tickplant.plant import Plant
 from tickplant.telemetry import Family
 
-SAMPLE = re.compile(r'([a-z_]+)\{((?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*)\} (\S+)')
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def free_port() -> int:
@@ -32,22 +34,23 @@ async def get(port: int, path: str) -> tuple[int, str]:
     return int(head.split()[1]), body
 
 
-def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Every sample; each line must be one, and stand behind its family's HELP and TYPE."""
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-    family = ""
-    for line in text.splitlines():
-        if line.startswith("# TYPE "):
-            family = line.split()[2]
-        if line.startswith("#"):
-            continue
-        match = SAMPLE.fullmatch(line)
-        assert match, line
-        assert match[1].removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") == family, line
-        labels = tuple(sorted(re.findall(r'([a-z]+)="((?:[^"\\]|\\.)*)"', match[2])))
-        assert (match[1], labels) not in found, line
-        found[match[1], labels] = float(match[3])
+def samples(text: str) -> Samples:
+    """Every sample by its name and labels; none stands twice, and each family says what it is."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        assert family.type in ("counter", "gauge", "histogram"), family
+        assert family.documentation, family
+        for sample in family.samples:
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            assert key not in found, key
+            found[key] = sample.value
     return found
+
+
+async def metrics(port: int) -> Samples:
+    status, text = await get(port, "/metrics")
+    assert status == 200
+    return samples(text)
 
 
 async def test_a_running_plant_tells_its_metrics(tmp_path: Path) -> None:
@@ -68,13 +71,11 @@ async def test_a_running_plant_tells_its_metrics(tmp_path: Path) -> None:
             await until(lambda: all_live(plant, 4))
 
             async def has_pinged() -> bool:
-                return ("md_heartbeat_latency_ms", kraken) in samples((await get(port, "/metrics"))[1])
+                return ("md_heartbeat_latency_ms", kraken) in await metrics(port)
 
             kraken = (("exchange", "kraken"),)
             await until(has_pinged)
-            status, text = await get(port, "/metrics")
-            assert status == 200
-            found = samples(text)
+            found = await metrics(port)
             book = (*kraken, ("symbol", symbol))
             assert found["md_connection_state", kraken] == 1
             assert found["md_reconnects_total", kraken] == 0
@@ -96,7 +97,7 @@ async def test_a_running_plant_tells_its_metrics(tmp_path: Path) -> None:
             plant.reconnect("kraken")
 
             async def is_told() -> bool:
-                return samples((await get(port, "/metrics"))[1])["md_reconnects_total", kraken] == 1
+                return (await metrics(port))["md_reconnects_total", kraken] == 1
 
             await until(is_told)
             plant.unsubscribe(f"{symbol}.KRAKEN")
@@ -107,9 +108,57 @@ async def test_a_running_plant_tells_its_metrics(tmp_path: Path) -> None:
             await until(is_not_ready)
 
 
+async def test_a_loop_that_hangs_is_told_by_its_last_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "SILENT_NS", SECOND_NS // 2)
+    port, lane = free_port(), (("lane", "ladder"),)
+    flags = {"metrics__port": port, "venue__ladder__required": [AB, CD]}
+    async with ladder(tmp_path, **flags) as (venue, plant):
+
+        async def is_ready() -> bool:
+            return (await get(port, "/ready"))[0] == 200
+
+        async def is_silent() -> bool:
+            return (await metrics(port))["tickplant_account_age_seconds", lane] > 0.5
+
+        await until(is_ready)
+        before = await metrics(port)
+        Ladder.gate.clear()
+        try:
+            venue.send(venue.update(AB, "9.00", "4"))
+            await until(is_silent)
+            found = await metrics(port)
+            assert set(found) == set(before)
+            assert found["tickplant_records_total", lane] >= before["tickplant_records_total", lane] > 0
+            assert (await get(port, "/ready")) == (503, f"not proven live: {AB}.LADDER {CD}.LADDER\n")
+        finally:
+            Ladder.gate.set()
+        await until(is_ready)
+        assert not await is_silent()
+        await until(lambda: plant.log.book(f"{AB}.LADDER").sequence == venue.numbers[AB])
+
+
+async def test_a_port_in_use_is_told_and_taken_once_it_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "BIND_AGAIN_S", 0.05)
+    other = socket.create_server(("127.0.0.1", 0))
+    port = int(other.getsockname()[1])
+    async with (
+        simulated(["kraken"]) as server,
+        Plant(settings_for(server, ["kraken"], tmp_path, metrics__port=port)) as plant,
+    ):
+        assert plant.metrics is not None
+        assert plant.metrics.fault is not None
+        assert plant.metrics.fault.where == f"127.0.0.1:{port}"
+        assert "Address already in use" in plant.metrics.fault.what
+        await until(lambda: all_live(plant, 2))
+        other.close()
+        await until(lambda: plant.metrics.fault is None)
+        assert (await metrics(port))["tickplant_records_total", (("lane", "kraken"),)] > 0
+
+
 def test_labels_are_escaped() -> None:
-    lines = list(Family("x", "gauge", "Text.", [("", (("a", 'b"\\\n'),), 1)]).lines())
-    assert lines[-1] == 'x{a="b\\"\\\\\\n"} 1'
+    odd = 'b"\\\n'
+    lines = Family("x", "gauge", "Text.", [("", (("a", odd),), 1)]).lines()
+    assert samples("\n".join(lines) + "\n") == {("x", (("a", odd),)): 1}
 
 
 def test_what_is_required_must_be_subscribed(tmp_path: Path) -> None:

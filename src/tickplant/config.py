@@ -53,7 +53,7 @@ class MetricsSettings(Struct, frozen=True, kw_only=True):
     """The table `[metrics]`."""
 
     port: Port = 0
-    """Serves `/metrics`, `/health` and `/ready`; 9090 is the usual one."""
+    """Serves `/metrics`, `/health` and `/ready`; `tickplant run` takes 9090 where none is set."""
     host: Text = "127.0.0.1"
     """The address to listen on; "0.0.0.0" for a scraper or probe on another machine."""
 

@@ -1,23 +1,29 @@
 """The one exporter: `/metrics` in Prometheus' text format, `/health` and `/ready`, on the port of `[metrics]`.
 
 Everything is made of the plant's summary, at most once a second however many ask. A loop gives its part between two of
-its turns; nothing is counted, formatted or sent on the way of the data.
+its turns; nothing is counted, formatted or sent on the way of the data. A loop that gives none in time is told by its
+last one, with the age of it, and none of its books counts as ready.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from tickplant import clock
-from tickplant.errors import PlantError, TickplantError
+from tickplant.errors import PlantError
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 CACHED_NS = 1_000_000_000
 REQUEST_TIMEOUT_S = 5.0
 REQUEST_BYTES_MAX = 16 * 1024
+BIND_AGAIN_S = 2.0
+"""A port that is taken is tried again: the plant that had it may be the one that this one follows."""
+SILENT_NS = 5_000_000_000
+"""So old an account says nothing of now."""
 END_OF_TIME = 2**64 - 1
 CONNECTED = ("SUBSCRIBING", "LIVE", "STALE")
 
@@ -48,7 +54,8 @@ def _escaped(word: str) -> str:
 
 def exposition(summary: Summary) -> str:
     """The summary of a plant (`Plant.summary()`) in Prometheus' text format, ending with a line feed."""
-    families = [family for family in (*_exchanges(summary), *_books(summary), *_lanes(summary)) if family.samples]
+    every = (*_exchanges(summary), *_books(summary), *_lanes(summary), _ages(summary))
+    families = [family for family in every if family.samples]
     return "\n".join(line for family in families for line in family.lines()) + "\n"
 
 
@@ -125,10 +132,19 @@ def _lanes(summary: Summary) -> list[Family]:
     return [records, lag, paused]
 
 
+def _ages(summary: Summary) -> Family:
+    ages = Family("tickplant_account_age_seconds", "gauge", "Age of the loop's account that its metrics are of.", [])
+    ages.samples.extend(("", (("lane", name),), age / 1e9) for name, age in summary["ages_ns"].items())
+    return ages
+
+
 def missing_books(summary: Summary, required: Iterable[str]) -> list[str]:
-    """The required instruments (`BTC/USD.KRAKEN`) whose books are not proven live, sorted."""
-    live = {row["instrument"] for row in summary["instruments"] if row["state"] == "LIVE"}
-    return sorted(set(required) - live)
+    """The required instruments (`BTC/USD.KRAKEN`) whose books are not proven live, sorted.
+
+    A book of a loop that has been silent for SILENT_NS is not.
+    """
+    rows = [row for row in summary["instruments"] if summary["ages_ns"][row["lane"]] < SILENT_NS]
+    return sorted(set(required) - {row["instrument"] for row in rows if row["state"] == "LIVE"})
 
 
 class MetricsServer:
@@ -148,24 +164,50 @@ class MetricsServer:
         self._summary = summary
         self._state = state
         self._required = required
+        self.fault: PlantError | None = None
+        """Why nothing is served at present: the port cannot be had."""
         self._server: asyncio.Server | None = None
+        self._binding: asyncio.Task[None] | None = None
         self._asked: asyncio.Task[Summary] | None = None
         self._asked_at = 0
 
     async def start(self) -> None:
-        """Binds the port; `port` 0 takes a free one and says which. Raises PlantError where it is taken."""
+        """Binds the port; `port` 0 takes a free one and says which.
+
+        A plant goes on without metrics where the port is taken: `fault` says so, and the port is tried again until it
+        can be had.
+        """
+        if not await self._bind():
+            self._binding = asyncio.create_task(self._bind_later())
+
+    @property
+    def address(self) -> str:
+        """Where the metrics are."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/metrics"
+
+    async def _bind_later(self) -> None:
+        while not await self._bind():
+            await clock.sleep(BIND_AGAIN_S)
+
+    async def _bind(self) -> bool:
         try:
             self._server = await asyncio.start_server(self._serve, self.host, self.port, limit=REQUEST_BYTES_MAX)
         except OSError as error:
-            raise PlantError(
-                f"the port for metrics cannot be had: {error.strerror or error}",
+            self.fault = PlantError(
+                f"no metrics: their port cannot be had ({os.strerror(error.errno) if error.errno else error})",
                 where=f"{self.host}:{self.port}",
-                hint="set metrics.port to a free one, or to 0 for none",
-            ) from error
+                hint="set metrics.port to a free one, or to 0 for none; the plant runs, and tries the port again",
+            )
+            return False
+        self.fault = None
         self.port = self._server.sockets[0].getsockname()[1]
+        return True
 
     async def stop(self) -> None:
         """Closes the port."""
+        if self._binding is not None:
+            self._binding.cancel()
+            await asyncio.gather(self._binding, return_exceptions=True)
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -191,10 +233,7 @@ class MetricsServer:
             return HTTPStatus.METHOD_NOT_ALLOWED, TEXT, "only GET\n"
         match rest.partition(" ")[0].partition("?")[0]:
             case "/metrics":
-                try:
-                    return HTTPStatus.OK, TEXT, exposition(await self._ask())
-                except TickplantError as error:
-                    return HTTPStatus.SERVICE_UNAVAILABLE, TEXT, f"{error}\n"
+                return HTTPStatus.OK, TEXT, exposition(await self._ask())
             case "/health":
                 return _verdict(self._state() not in ("failed", "stopped"), self._state())
             case "/ready":
@@ -205,10 +244,7 @@ class MetricsServer:
     async def _ready(self) -> tuple[HTTPStatus, str, str]:
         if self._state() != "running":
             return _verdict(False, self._state())
-        try:
-            missing = missing_books(await self._ask(), self._required)
-        except TickplantError as error:
-            return _verdict(False, str(error))
+        missing = missing_books(await self._ask(), self._required)
         return _verdict(not missing, f"not proven live: {' '.join(missing)}" if missing else "ready")
 
     async def _ask(self) -> Summary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -55,9 +56,13 @@ class Ladder(UserVenue):
     symbol_pattern = r"[A-Z]+-X"
     symbol_example = AB
     reads: ClassVar[list[int]] = []
+    gate: ClassVar[threading.Event] = threading.Event()
+    """Decoding hangs while it is not set."""
+    gate.set()
 
     def decode(self, frames: Sequence[bytes]) -> list[list[Event]]:
         assert isinstance(frames, list)
+        self.gate.wait()
         self.reads.append(len(frames))
         return super().decode(frames)
 
@@ -126,7 +131,7 @@ class LadderServer:
 
 
 @contextlib.asynccontextmanager
-async def ladder(log: Path) -> AsyncIterator[tuple[LadderServer, Plant]]:
+async def ladder(log: Path, **more: object) -> AsyncIterator[tuple[LadderServer, Plant]]:
     venue = LadderServer()
     Ladder.reads.clear()
     async with serve(venue.serve, "127.0.0.1", 0, compression=None) as server:
@@ -139,6 +144,7 @@ async def ladder(log: Path) -> AsyncIterator[tuple[LadderServer, Plant]]:
             "venue.ladder.instruments": [AB, CD],
             "venue.ladder.streams": ["book", "trades"],
             "venue.ladder.backoff_first_s": 0.05,
+            **{name.replace("__", "."): value for name, value in more.items()},
         }
         async with Plant(config.load(flags=flags)) as plant:
             await until(lambda: all_live(plant, 2, messages=2))

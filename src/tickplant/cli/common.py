@@ -66,6 +66,14 @@ def exit_code(error: TickplantError) -> Exit:
     return Exit.INTERNAL
 
 
+def error_text(error: TickplantError) -> str:
+    """What, where and what to do, as people are told it."""
+    lines = [f"tickplant: {error.what}"]
+    lines += [f"  where: {error.where}"] if error.where else []
+    lines += [f"  what to do: {error.hint}"] if error.hint else []
+    return "\n".join(lines)
+
+
 SMALL_LOG: dict[str, object] = {"log.segment_bytes": 8 << 20, "log.hot_bytes_max": 64 << 20}
 """What is looked at for minutes needs no gigabyte of memory files."""
 

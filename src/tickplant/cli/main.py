@@ -89,8 +89,5 @@ def call(arguments: list[str]) -> int:
 def _report(error: TickplantError, code: Exit, arguments: list[str]) -> Exit:
     if "--json" in arguments:
         common.print_json(error.to_dict() | {"exit": int(code)})
-    lines = [f"tickplant: {error.what}"]
-    lines += [f"  where: {error.where}"] if error.where else []
-    lines += [f"  what to do: {error.hint}"] if error.hint else []
-    print("\n".join(lines), file=sys.stderr)
+    print(common.error_text(error), file=sys.stderr)
     return code

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from tickplant import clock
 from tickplant.cli.common import (
@@ -17,6 +18,7 @@ from tickplant.cli.common import (
     JsonOption,
     LogOption,
     SetOption,
+    error_text,
     load_settings,
     log_flags,
     print_json,
@@ -30,6 +32,8 @@ from tickplant.config import Config
 from tickplant.errors import ConfigError
 from tickplant.plant import Only, Plant
 from tickplant.venues.base import venue_code
+
+METRICS_PORT = 9090
 
 SecondsOption = Annotated[
     float | None, typer.Option("--seconds", min=0, help="End after so long; without it, at Ctrl-C or SIGTERM.")
@@ -54,11 +58,18 @@ def run(
 
     Example: tickplant run plant.toml --only kraken:1/4
     """
-    settings = load_settings(config, log=log, sets=sets)
+    settings = with_metrics(load_settings(config, log=log, sets=sets))
     if print_config:
         return _print_config(settings, json=json)
     chosen = parse_only(only, settings) if only is not None else None
     return _record(require_instruments(settings), chosen, seconds, json=json)
+
+
+def with_metrics(settings: Config) -> Config:
+    """The settings of a whole plant: its metrics are served at the usual port where none is set."""
+    if "metrics.port" in settings.origins:
+        return settings
+    return replace(settings, metrics=replace(settings.metrics, port=METRICS_PORT))
 
 
 def record(
@@ -112,6 +123,8 @@ def _record(settings: Config, only: Only | None, seconds: float | None, *, json:
         started_ns, since_ns = clock.monotonic_ns(), clock.wall_ns()
         async with Plant.open(settings, only=only) as plant:
             say(f"tickplant is running, log in {plant.path}; Ctrl-C ends it")
+            if plant.metrics is not None:
+                say(error_text(plant.metrics.fault) if plant.metrics.fault else f"metrics on {plant.metrics.address}")
             changes = asyncio.create_task(say_changes(plant, since_ns, say))
             await until_stopped(plant, stop, seconds)
             changes.cancel()

@@ -30,6 +30,7 @@ from tickplant.venues.settings import VenueSettings
 from tickplant.venues.table import find_venue
 
 Batches = AsyncIterator[Any]
+PATIENCE_S = 1.0
 
 
 class PlantState(Enum):
@@ -200,19 +201,32 @@ class Plant:
 
     async def summary(self) -> dict[str, Any]:
         """The plant's account: a row an instrument, the connections, latency in ns, archive and counts, by lane."""
-        reports = await asyncio.gather(*(share.report() for share in self._shares.values()))
+        shares = list(self._shares.values())
+        reports = await asyncio.gather(*(share.report() for share in shares))
+        return self._account(zip(shares, reports, strict=True))
+
+    async def last_summary(self) -> dict[str, Any]:
+        """The summary, of each loop's last account where it gives none within a second; `ages_ns` by lane.
+
+        A lane that has given none yet stands in `ages_ns` only.
+        """
+        shares = list(self._shares.values())
+        found = await asyncio.gather(*(share.last_report(PATIENCE_S) for share in shares))
+        told = [(share, report) for share, (report, _) in zip(shares, found, strict=True) if report is not None]
+        ages = {share.lane: age for share, (_, age) in zip(shares, found, strict=True)}
+        return {**self._account(told), "ages_ns": ages}
+
+    def _account(self, reports: Iterable[tuple[Share, dict[str, Any]]]) -> dict[str, Any]:
+        reports = list(reports)
         return {
             "name": self.settings.plant.name,
             "state": self.state.value,
             "instruments": [
-                {"instrument": f"{row.pop('symbol')}.{share.venue.code}", "lane": share.lane, **row}
-                for share, report in zip(self._shares.values(), reports, strict=True)
+                {"instrument": f"{row['symbol']}.{share.venue.code}", "lane": share.lane, **_unnamed(row)}
+                for share, report in reports
                 for row in report["session"]["instruments"]
             ],
-            "lanes": {
-                share.lane: {"venue": share.venue.code, **report}
-                for share, report in zip(self._shares.values(), reports, strict=True)
-            },
+            "lanes": {share.lane: {"venue": share.venue.code, **report} for share, report in reports},
         }
 
     async def _start_metrics(self) -> None:
@@ -224,7 +238,7 @@ class Plant:
             if self._runs(code, symbol)
         ]
         self.metrics = MetricsServer(
-            metrics.host, metrics.port, summary=self.summary, state=lambda: self.state.value, required=required
+            metrics.host, metrics.port, summary=self.last_summary, state=lambda: self.state.value, required=required
         )
         await self.metrics.start()
 
@@ -334,6 +348,10 @@ class Plant:
                     'reconnect with "venue", summary, drain',
                 )
         return {}
+
+
+def _unnamed(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "symbol"}
 
 
 def lane_name(code: str, index: int, count: int) -> str:

@@ -45,6 +45,10 @@ class Share:
         self._budgets = budgets
         self._on_stopped = on_stopped
         self._tasks: set[asyncio.Task[None]] = set()
+        # One question at a time: a loop that hangs must not take up a thread for each who asks.
+        self._asked: asyncio.Task[dict[str, Any]] | None = None
+        self._reported: dict[str, Any] | None = None
+        self._reported_at = clock.monotonic_ns()
         plan = json.dumps(venue.plan(instruments, settings)).encode()
         options = {"ca": settings.ca, "proxy": settings.proxy, "message_bytes_max": settings.message_bytes_max}
         decoder = venue if venue.decoder == "python" else None
@@ -72,6 +76,17 @@ class Share:
         text = await asyncio.to_thread(self._loop.report)
         report: dict[str, Any] = json.loads(text)
         return report
+
+    async def last_report(self, patience_s: float) -> tuple[dict[str, Any] | None, int]:
+        """The account that a loop gives within so long, else its last (None: it gave none yet), and its age in ns."""
+        if self._asked is None:
+            self._asked = asyncio.create_task(self.report())
+        await asyncio.wait((self._asked,), timeout=patience_s)
+        if self._asked.done():
+            if not self._asked.cancelled() and self._asked.exception() is None:
+                self._reported, self._reported_at = self._asked.result(), clock.monotonic_ns()
+            self._asked = None
+        return self._reported, clock.monotonic_ns() - self._reported_at
 
     async def stop(self) -> None:
         """Drains the session, closes the sockets, makes the lane durable. Returns when the thread has ended."""
