@@ -33,6 +33,8 @@ mod _native {
     #[pymodule_export]
     use crate::log::writer::PyLaneWriter;
     #[pymodule_export]
+    use crate::plant::measure::ReplayBench;
+    #[pymodule_export]
     use crate::plant::{rebuild, Importer, LogHandle, PyLoop};
     #[pymodule_export]
     use crate::tape::TapeRouter;

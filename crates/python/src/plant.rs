@@ -1,5 +1,8 @@
 //! The plant's native parts for its control thread: the log it writes, its loops, the importer.
 
+pub mod measure;
+mod memory;
+
 use crate::errors::{log_error, raise};
 use crate::user_venue::PythonDecoder;
 use pyo3::exceptions::PyValueError;
@@ -28,6 +31,13 @@ struct LogSettings {
     sync: String,
     sync_interval_ms: u64,
     hot_root: Option<PathBuf>,
+    /// False: nothing is written to disk (a bench).
+    #[serde(default = "yes")]
+    archive: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl LogSettings {
@@ -41,6 +51,7 @@ impl LogSettings {
             segment_bytes: self.segment_bytes,
             hot_bytes_max: self.hot_bytes_max,
             sync,
+            archive: self.archive,
             hot_root: self.hot_root.clone(),
             ..Options::default()
         }

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from tickplant import __version__
-from tickplant.cli import about, common, control, demo, imports, read, run
+from tickplant.cli import about, bench, common, control, demo, imports, read, run
 from tickplant.cli.common import Exit
 from tickplant.cli.tape import route as tape_route
 from tickplant.cli.tape import serve as tape_serve
@@ -52,6 +52,7 @@ app.command(context_settings={"allow_interspersed_args": False})(tape_route.lb)
 app.command("serve-tape")(tape_serve.serve_tape)
 app.command()(control.resync)
 app.command()(control.reconnect)
+app.add_typer(bench.app, name="bench")
 app.command()(about.venues)
 app.command()(about.doctor)
 

@@ -47,6 +47,7 @@ def with_totals(summary: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     instruments = [_ordered(row) for row in summary["instruments"]]
     return {
         **summary,
+        **_parsed(summary),
         "instruments": instruments,
         "lanes": {name: _lane(lane) for name, lane in summary.get("lanes", {}).items()},
         "seconds": round(seconds, 3),
@@ -65,12 +66,20 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     totals = [f"{summary['records']:,} records in {summary['seconds']:.1f} s ({summary['records_per_second']:,}/s)"]
     if latency := latency_text({"p50": None, **summary["latency_ns"]}):
         totals.append(f"wire to log {latency}")
+    if summary["frames_decoded"]:
+        totals.append(f"tolerant parser {summary['tolerant_reads']:,} of {summary['frames_decoded']:,} messages")
     totals.append(f"peak memory {summary['memory_peak_mb']} MB, {summary['memory_anonymous_mb']} MB anonymous")
     return f"{rows_text(rows)}\n\n{'; '.join(totals)}"
 
 
 def _ordered(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in COLUMNS if name in row} | dict(row)
+
+
+def _parsed(summary: Mapping[str, Any]) -> dict[str, int]:
+    """Messages that were decoded, and how often the tolerant parser read what the strict scanner did not know."""
+    parts = [lane["session"] for lane in summary.get("lanes", {}).values() if "session" in lane] or [summary]
+    return {name: sum(part.get(name, 0) for part in parts) for name in ("frames_decoded", "tolerant_reads")}
 
 
 def _lane(lane: Mapping[str, Any]) -> dict[str, Any]:

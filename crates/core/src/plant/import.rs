@@ -133,6 +133,6 @@ impl Importer {
 }
 
 /// Whether a URL asks for this symbol: it stands in the query between delimiters.
-fn names(url: &str, symbol: &str) -> bool {
+pub(super) fn names(url: &str, symbol: &str) -> bool {
     url.split(['?', '&', '=', '/']).any(|part| part.eq_ignore_ascii_case(symbol))
 }

@@ -3,6 +3,7 @@
 //! - [`Engine`]: a session that writes into a lane; what every driver does with an input.
 //! - [`Loop`]: the live driver, one thread with one epoll: sockets, orders, replies, timers.
 //! - [`Importer`]: the driver of recordings, in their own time.
+//! - [`measure`]: what a recording costs, by stage.
 //! - [`rebuild`](rebuild()): records derived again from a lane's journal and compared with what stands there.
 
 mod engine;
@@ -10,6 +11,7 @@ mod handle;
 mod import;
 mod ingest;
 mod latency;
+pub mod measure;
 mod rebuild;
 mod report;
 

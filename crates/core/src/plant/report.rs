@@ -34,6 +34,9 @@ pub struct ConnectionReport {
 pub struct SessionReport {
     pub instruments: Vec<InstrumentReport>,
     pub connections: Vec<ConnectionReport>,
+    /// Frames that were decoded, and how often the tolerant parser had to read what the strict scanner did not know.
+    pub frames_decoded: u64,
+    pub tolerant_reads: u64,
 }
 
 impl SessionReport {
@@ -53,7 +56,10 @@ impl SessionReport {
             failures: line.failures,
             malformed: line.malformed,
         };
+        let (frames_decoded, tolerant_reads) = session.parsed();
         Self {
+            frames_decoded,
+            tolerant_reads,
             instruments: session.summary().into_iter().map(instrument).collect(),
             connections: session.connections().into_iter().map(connection).collect(),
         }

@@ -74,6 +74,8 @@ pub struct Session {
     started: bool,
     draining: bool,
     decoded: Decoded,
+    /// Frames that were decoded.
+    frames: u64,
     changes: Vec<Change>,
     /// The rows of a message that have a price, where others are ignored.
     priced: Vec<Row>,
@@ -172,6 +174,7 @@ impl Session {
             started: false,
             draining: false,
             decoded: Decoded::default(),
+            frames: 0,
             changes: Vec::new(),
             priced: Vec::new(),
             order: Vec::new(),
@@ -325,6 +328,11 @@ impl Session {
         let line =
             |link: &Link| ConnectionSummary { state: link.state, failures: link.failures, malformed: link.malformed };
         self.links.iter().map(line).collect()
+    }
+
+    /// Frames that were decoded, and how many texts (replies among them) the strict scanners left to the tolerant parser.
+    pub const fn parsed(&self) -> (u64, u64) {
+        (self.frames, self.decoded.slow_path)
     }
 
     /// Whether every connection is closed for good after [`Command::Drain`].

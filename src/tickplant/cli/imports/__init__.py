@@ -50,7 +50,7 @@ def import_files(
         sys.path.insert(0, "")
     chosen = find_venue(venue, class_name)
     symbols = [symbol_of(chosen, text) for text in instrument or ()]
-    chosen, found = _protocol_of(chosen, files, form)
+    chosen, found = protocol_of(chosen, files, form)
     symbols = symbols or found
     symbols = [symbol for symbol in symbols if _spelled_rightly(chosen, symbol)]
     if not symbols:
@@ -95,7 +95,8 @@ def import_entries(venue: Venue, symbols: list[str], entries: Iterable[Entry], l
         importer.close()
     seconds = (clock.monotonic_ns() - started_ns) / clock.SECOND_NS
     rows = [{"instrument": f"{row.pop('symbol')}.{venue.code}", "lane": lane, **row} for row in report["instruments"]]
-    return {**with_totals({"instruments": rows}, seconds), "snapshots_missing": missing}
+    parsed = {name: report[name] for name in ("frames_decoded", "tolerant_reads")}
+    return {**with_totals({"instruments": rows, **parsed}, seconds), "snapshots_missing": missing}
 
 
 def _feed(importer: _native.Importer, symbols: list[str], entries: Iterable[Entry]) -> None:
@@ -117,9 +118,9 @@ def _feed(importer: _native.Importer, symbols: list[str], entries: Iterable[Entr
         opened.add(entry.source)
 
 
-def import_plan(venue: Venue, instruments: dict[str, int]) -> dict[str, object]:
+def import_plan(venue: Venue, instruments: dict[str, int], settings: VenueSettings | None = None) -> dict[str, object]:
     """The venue's plan for a recording: nobody answers there, so the first data is the answer and no timer runs."""
-    plan = msgspec.convert(venue.plan(instruments, VenueSettings()), Plan)
+    plan = msgspec.convert(venue.plan(instruments, settings or VenueSettings()), Plan)
     never = {name: NEVER_NS for name in Timing.__struct_fields__ if not name.startswith("backoff")}
     silent = msgspec.structs.replace(
         plan,
@@ -133,7 +134,7 @@ def import_plan(venue: Venue, instruments: dict[str, int]) -> dict[str, object]:
     return plain
 
 
-def _protocol_of(venue: Venue, files: list[Path], form: Format) -> tuple[Venue, list[str]]:
+def protocol_of(venue: Venue, files: list[Path], form: Format) -> tuple[Venue, list[str]]:
     """The venue in the protocol of the recording, and the symbols that it names; the usual one where none names any."""
     for speaker in (venue, *venue.protocols.values()):
         if found := symbols_in(read_recording(files, form), speaker.symbol_in_frame):

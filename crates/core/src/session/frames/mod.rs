@@ -19,6 +19,7 @@ impl Session {
         }
         let mut decoded = std::mem::take(&mut self.decoded);
         decoded.clear();
+        self.frames += 1;
         let read = self.decoder.decode(payload, &mut decoded);
         let told = Told { frame: payload, source: if decoded.texts.is_empty() { payload } else { &decoded.texts } };
         match read {
