@@ -54,7 +54,7 @@ def _escaped(word: str) -> str:
 
 def exposition(summary: Summary) -> str:
     """The summary of a plant (`Plant.summary()`) in Prometheus' text format, ending with a line feed."""
-    every = (*_exchanges(summary), *_books(summary), *_lanes(summary), _ages(summary))
+    every = (*_exchanges(summary), *_books(summary), *_lanes(summary), *_budgets(summary), _ages(summary))
     families = [family for family in every if family.samples]
     return "\n".join(line for family in families for line in family.lines()) + "\n"
 
@@ -136,6 +136,21 @@ def _ages(summary: Summary) -> Family:
     ages = Family("tickplant_account_age_seconds", "gauge", "Age of the loop's account that its metrics are of.", [])
     ages.samples.extend(("", (("lane", name),), age / 1e9) for name, age in summary["ages_ns"].items())
     return ages
+
+
+def _budgets(summary: Summary) -> list[Family]:
+    """What is told of the budgets that the addresses have for the whole process."""
+    used = Family("tickplant_budget_used", "gauge", "Granted within the last span of a budget's rate.", [])
+    most = Family("tickplant_budget_most", "gauge", "The most that is granted within a span.", [])
+    waited = Family("tickplant_budget_waited_seconds_total", "counter", "Time that turns were waited for.", [])
+    held = Family("tickplant_budget_held_seconds", "gauge", "How long the venue still wants nothing.", [])
+    for row in summary["budgets"]:
+        labels = (("budget", row["budget"]), ("address", row["address"]))
+        used.samples.append(("", labels, row["used"]))
+        most.samples.append(("", labels, row["most"]))
+        waited.samples.append(("", labels, row["waited_ns"] / 1e9))
+        held.samples.append(("", labels, row["held_ns"] / 1e9))
+    return [used, most, waited, held]
 
 
 def missing_books(summary: Summary, required: Iterable[str]) -> list[str]:

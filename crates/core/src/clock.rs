@@ -99,6 +99,34 @@ impl Rng {
     }
 }
 
+/// How long to wait before trying again: `first`, doubled with each further failure in a row up to `most`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    pub first: Nanos,
+    pub most: Nanos,
+}
+
+impl Backoff {
+    /// The wait after so many failures in a row before this one, without chance: 1, 2, 4, 8, 16, 30, 30 s where `first` is
+    /// 1 s and `most` 30 s.
+    pub fn base(&self, failures: u32) -> Nanos {
+        let factor = 1u64.checked_shl(failures).unwrap_or(u64::MAX);
+        self.first.saturating_mul(factor).min(self.most)
+    }
+
+    /// The wait with its jitter: never shorter than the base, up to half as long again, so that those who were cut off
+    /// together do not come back together.
+    pub fn wait(&self, rng: &mut Rng, failures: u32) -> Nanos {
+        let base = self.base(failures);
+        base.saturating_add(rng.below((base / 2).saturating_add(1)))
+    }
+
+    /// The wait that a peer is owed who asked for patience without saying how much.
+    pub fn longest(&self, rng: &mut Rng) -> Nanos {
+        self.wait(rng, u32::MAX)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +137,24 @@ mod tests {
         let first = clock.now();
         clock.anchor();
         assert!(clock.now() >= first);
+    }
+
+    #[test]
+    fn back_off_doubles_up_to_its_most_and_is_jittered_upwards_by_half() {
+        let backoff = Backoff { first: SECOND, most: 30 * SECOND };
+        let bases: Vec<_> = (0..8).map(|failures| backoff.base(failures) / SECOND).collect();
+        assert_eq!(bases, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(backoff.base(u32::MAX), 30 * SECOND);
+        let mut rng = Rng::new(3);
+        for failures in [0, 1, 4, 5, 64, u32::MAX] {
+            let (base, waits) = (backoff.base(failures), (0..500).map(|_| backoff.wait(&mut rng, failures)));
+            let waits: Vec<_> = waits.collect();
+            assert!(waits.iter().all(|wait| (base..=base + base / 2).contains(wait)));
+            assert!(
+                *waits.iter().max().unwrap() > base + base * 2 / 5 && *waits.iter().min().unwrap() < base + base / 10
+            );
+        }
+        assert_eq!(Backoff { first: 5, most: 3 }.base(0), 3);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::user_venue::PythonDecoder;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::Deserialize;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
@@ -170,7 +171,8 @@ impl PyLoop {
         self.request_fd
     }
 
-    /// What the loop asks for: `("connect" | "token", connection, url)` or `("stopped", 0, error or "")`.
+    /// What the loop asks for: `("connect" | "token", connection, url)`, `("ask", connection, JSON of budget, amount, url)`,
+    /// `("hold", connection, JSON of budget, wait_ns, url)` or `("stopped", 0, error or "")`.
     fn requests(&self) -> Vec<(&'static str, u16, String)> {
         let inbox = lock(&self.requests);
         inbox.bell().silence();
@@ -179,6 +181,12 @@ impl PyLoop {
             taken.push(match request {
                 Request::Connect { connection, url } => ("connect", connection, url),
                 Request::Token { connection, url } => ("token", connection, url),
+                Request::Ask { budget, connection, amount, url } => {
+                    ("ask", connection, json!({"budget": budget, "amount": amount, "url": url}).to_string())
+                }
+                Request::Hold { budget, connection, wait, url } => {
+                    ("hold", connection, json!({"budget": budget, "wait_ns": wait, "url": url}).to_string())
+                }
                 Request::Stopped { error } => ("stopped", 0, error.unwrap_or_default()),
             });
         }

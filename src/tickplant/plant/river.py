@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from tickplant import _native, config
+from tickplant import _native, clock, config
 from tickplant.errors import LogError, PlantError, TickplantError, UnknownInstrument
 from tickplant.log import Log
 from tickplant.plant.budget import Budgets
@@ -221,6 +221,7 @@ class Plant:
         return {
             "name": self.settings.plant.name,
             "state": self.state.value,
+            "budgets": self._budgets.summary(clock.monotonic_ns()),
             "instruments": [
                 {"instrument": f"{row['symbol']}.{share.venue.code}", "lane": share.lane, **_unnamed(row)}
                 for share, report in reports

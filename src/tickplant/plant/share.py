@@ -1,7 +1,8 @@
 """One share of a venue: a native ingestion loop and what it asks of the control thread.
 
 The loop owns its sockets, parsers, books and lane and never waits for Python. What it cannot do alone it asks for: a
-connection attempt (granted here, its name resolved anew each time) and a token (fetched and signed here).
+connection attempt (granted here, its name resolved anew each time), a part of the address's budgets, and a token
+(fetched and signed here).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tickplant import _native, clock
 from tickplant.errors import ConfigError, VenueError
-from tickplant.plant.budget import Budgets
+from tickplant.plant.budget import Budget, BudgetName, Budgets
 from tickplant.records import Reason
 from tickplant.venues.base import HttpRequest, Venue
 from tickplant.venues.settings import VenueSettings
@@ -105,6 +106,10 @@ class Share:
                 self._spawn(self._grant(connection, text))
             elif kind == "token":
                 self._spawn(self._fetch_token(connection))
+            elif kind == "ask":
+                self._spawn(self._allow(connection, json.loads(text)))
+            elif kind == "hold":
+                self._hold(json.loads(text))
             else:
                 self._on_stopped(self, text or None)
 
@@ -118,13 +123,7 @@ class Share:
 
         A wait is told as a STATUS with reason RATE_LIMITED and its length in ns.
         """
-        now_ns = clock.monotonic_ns()
-        # Behind a proxy it is still the venue that counts.
-        wait_ns = self._budgets.take(urlsplit(url).netloc, self.venue.connection_rate, now_ns) - now_ns
-        if wait_ns > 0:
-            detail = "the venue's budget of connections is used up for now"
-            self.command("note", reason=int(Reason.RATE_LIMITED), value=wait_ns, detail=detail)
-            await asyncio.sleep(wait_ns / clock.SECOND_NS)
+        await self._turn("connections", url)
         parts = urlsplit(self.settings.proxy or url)
         default_port = 443 if parts.scheme in ("wss", "https") else 80
         try:
@@ -136,8 +135,47 @@ class Share:
             return
         self._loop.grant(connection, [_address(info[4]) for info in found])
 
+    async def _allow(self, connection: int, asked: dict[str, Any]) -> None:
+        """Grants what a session asked for when its turn has come."""
+        await self._turn(asked["budget"], asked["url"], asked["amount"])
+        self.command("allowed", budget=asked["budget"], connection=connection, amount=asked["amount"])
+
+    def _hold(self, asked: dict[str, Any]) -> None:
+        """The venue asked one connection or request for patience: every loop on the address gives it."""
+        budget = self._budget(asked["budget"], asked["url"])
+        if budget is not None:
+            budget.hold(clock.monotonic_ns() + asked["wait_ns"])
+
+    def _budget(self, name: BudgetName, url: str) -> Budget | None:
+        """The budget that a request to this address is of; None where the venue has no such one."""
+        venue = self.venue.speaking(self.settings)
+        # Behind a proxy it is still the venue that counts.
+        address = urlsplit(venue.rest(self.settings) if name == "fetches" else url).netloc
+        rate = {
+            "connections": venue.connection_rate,
+            "messages": venue.message_rate,
+            "fetches": venue.fetch_rate,
+        }[name]
+        return None if rate is None else self._budgets.of(name, address, rate)
+
+    async def _turn(self, name: BudgetName, url: str, amount: int = 1) -> None:
+        """Returns when it is this asker's turn. A wait is told as a STATUS: reason RATE_LIMITED, its length in ns."""
+        budget = self._budget(name, url)
+        if budget is None:
+            return
+        now_ns = clock.monotonic_ns()
+        at_ns = budget.take(now_ns, amount)
+        if at_ns > now_ns:
+            detail = f"the venue's budget of {name} is used up for now"
+            self.command("note", reason=int(Reason.RATE_LIMITED), value=at_ns - now_ns, detail=detail)
+        await _sleep_until(at_ns)
+        # Meanwhile the venue may have asked for patience.
+        while budget.held_until_ns > clock.monotonic_ns():
+            await _sleep_until(budget.held_until_ns)
+
     async def _fetch_token(self, connection: int) -> None:
         try:
+            await self._turn("fetches", "")
             request = self.venue.token_request(self.settings, clock.wall_ns())
             token = self.venue.parse_token(await self._http(request))
             self.command("token", connection=connection, token=token, detail="")
@@ -176,6 +214,10 @@ class Share:
         if reply.status != 200:
             raise VenueError(f"the request was answered with {reply.status}", where=request.url, venue=self.venue.code)
         return body
+
+
+async def _sleep_until(at_ns: int) -> None:
+    await asyncio.sleep(max(0, at_ns - clock.monotonic_ns()) / clock.SECOND_NS)
 
 
 def _address(sockaddr: Any) -> str:

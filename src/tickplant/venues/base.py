@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from tickplant.errors import ConfigError, UnknownInstrument
 from tickplant.venues.health import hash_plan, shadow_every, timing
+from tickplant.venues.limits import budgets, check_subscriptions
 from tickplant.venues.plan import (
     SCALE_UNKNOWN,
     BookPlan,
@@ -24,6 +25,7 @@ from tickplant.venues.plan import (
     Rate,
     Route,
     Timing,
+    Weights,
     at_address,
 )
 from tickplant.venues.settings import VenueSettings
@@ -103,6 +105,11 @@ class Venue:
     messages_per_second: ClassVar[int] = 10
     connection_rate: ClassVar[Rate] = Rate(60, 60)
     """Attempts to connect that one address allows us."""
+    message_rate: ClassVar[Rate | None] = None
+    """Texts that one address allows us over all connections to it; None: only each connection is limited."""
+    fetch_rate: ClassVar[Rate | None] = None
+    """REST requests, or their weights, that one address allows us; None: nothing is known of a limit."""
+    fetch_weights: ClassVar[Weights] = Weights()
     depths: ClassVar[tuple[int, ...]] = ()
     """Depths that the venue takes, ascending. Empty: full depth only."""
     default_depth: ClassVar[int] = 0
@@ -168,7 +175,7 @@ class Venue:
         speaker = self.speaking(settings)
         if speaker is not self:
             return speaker.plan(instruments, msgspec.structs.replace(settings, protocol=None), definitions)
-        self._check_limit(len(instruments), settings)
+        check_subscriptions(self, len(instruments), settings)
         known = {definition.symbol: definition for definition in definitions}
         plan = Plan(
             venue=self.code,
@@ -183,6 +190,7 @@ class Venue:
             timing=timing(self.timing, settings),
             hashes=hash_plan(settings),
             shadow_every=shadow_every(self.title, self.book, settings),
+            budgets=budgets(self, settings),
             messages_per_second=self.messages_per_second,
             instruments=[self._instrument(s, i, settings, known.get(s)) for s, i in instruments.items()],
         )
@@ -215,6 +223,10 @@ class Venue:
 
     # REST
 
+    def weights(self, settings: VenueSettings) -> Weights:
+        """What this venue counts for our requests; one whose snapshots weigh by their depth overrides it."""
+        return self.fetch_weights
+
     def instruments_request(self, settings: VenueSettings) -> HttpRequest:
         """The request for the list of instruments."""
         return HttpRequest(url=self.rest(settings) + self.instruments_path)
@@ -236,17 +248,6 @@ class Venue:
         return (settings.rest_url or self.rest_url).rstrip("/")
 
     # pieces
-
-    def _check_limit(self, count: int, settings: VenueSettings) -> None:
-        subscriptions = count * len(settings.streams)
-        if self.subscriptions_most and subscriptions > self.subscriptions_most:
-            loops = -(-subscriptions * settings.loops // self.subscriptions_most)
-            raise ConfigError(
-                f"{count} instruments with {len(settings.streams)} streams each are {subscriptions} subscriptions, "
-                f"and a connection to {self.title} carries {self.subscriptions_most}",
-                hint=f"set loops = {loops + 1} or more, or fewer streams",
-                venue=self.code,
-            )
 
     def _wanted(self, channel: Channel, settings: VenueSettings) -> bool:
         return channel.stream in ("definitions", "heartbeat") or channel.stream in settings.streams

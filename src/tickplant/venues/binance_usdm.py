@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from tickplant.venues.base import Definition, Venue
 from tickplant.venues.binance import parse_exchange_info, stream_channel
-from tickplant.venues.plan import BookPlan, Fetched, FetchedSnapshot, Rate, Route
+from tickplant.venues.limits import up_to
+from tickplant.venues.plan import BookPlan, Fetched, FetchedSnapshot, Rate, Route, Weights
+from tickplant.venues.settings import VenueSettings
 
 
 class BinanceUsdm(Venue):
@@ -33,6 +35,8 @@ class BinanceUsdm(Venue):
     # The venue allows ten, pings and pongs included.
     messages_per_second = 6
     connection_rate = Rate(300, 300)
+    # Request weight of an address a minute, of which a tenth is left to whatever else the user runs there.
+    fetch_rate = Rate(2160, 60)
     depths = (5, 10, 20, 50, 100, 500, 1000)
     default_depth = 1000
     # One page of the documentation says 200, another 1024: the smaller is safe, and loops lift it.
@@ -42,6 +46,11 @@ class BinanceUsdm(Venue):
     symbol_example = "BTCUSDT"
     symbol_separator = ""
     symbol_in_frame = r'"s":\s*"([^"]+)"'
+
+    def weights(self, settings: VenueSettings) -> Weights:
+        # 2, 5, 10, 20 up to 50, 100, 500, 1000 levels.
+        depth = self.depth(settings)
+        return Weights(snapshot=up_to(depth, {50: 2, 100: 5, 500: 10, 1000: 20}), definitions=1, trades=5)
 
     def parse_instruments(self, body: bytes) -> list[Definition]:
         return parse_exchange_info(body, self.code)

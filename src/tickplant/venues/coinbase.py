@@ -47,6 +47,9 @@ class Coinbase(Venue):
     timing = Timing(stale_after=10_000_000_000, ping_every=5_000_000_000, ping_timeout=5_000_000_000)
     messages_per_second = 20
     connection_rate = Rate(8, 1)
+    # A hundred messages and ten requests a second and address.
+    message_rate = Rate(90, 1)
+    fetch_rate = Rate(9, 1)
     symbol_pattern = r"[A-Z0-9]+-[A-Z0-9]+"
     symbol_example = "BTC-USD"
     symbol_separator = "-"

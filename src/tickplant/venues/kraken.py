@@ -92,6 +92,8 @@ class Kraken(Venue):
     messages_per_second = 10
     # About so many are let in before the address is shut out for ten minutes.
     connection_rate = Rate(150, 600)
+    # Public requests are counted by address, about one a second.
+    fetch_rate = Rate(1, 1)
     depths = (10, 25, 100, 500, 1000)
     default_depth = 10
     # Tokenised stocks have a small x at the end of the base (AAPLx/USD).

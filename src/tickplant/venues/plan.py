@@ -88,6 +88,21 @@ class Timing(Struct, frozen=True, kw_only=True):
     healthy_after: int = 60_000_000_000
 
 
+class Weights(Struct, frozen=True, kw_only=True):
+    """What a request over REST counts of its address's budget."""
+
+    snapshot: int = 1
+    definitions: int = 1
+    trades: int = 1
+
+
+class Budgets(Struct, frozen=True, kw_only=True):
+    """Which budgets of an address the control thread grants. What is not here is spent freely."""
+
+    messages: bool = False
+    fetches: Weights | None = None
+
+
 class HashPlan(Struct, frozen=True, kw_only=True):
     """How often the state of a book is hashed, besides after each snapshot. Both zero: never."""
 
@@ -123,6 +138,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     timing: Timing
     hashes: HashPlan = HashPlan()
     shadow_every: int = 0
+    budgets: Budgets = Budgets()
     messages_per_second: int
     instruments: list[InstrumentPlan]
 

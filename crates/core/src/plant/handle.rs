@@ -1,6 +1,7 @@
 //! The two-way door between a loop's thread and the control thread: orders in, requests out, each with an eventfd.
 
-use crate::session::{Command, Connection};
+use crate::clock::Nanos;
+use crate::session::{Budget, Command, Connection, Wish};
 use rustix::event::{eventfd, EventfdFlags};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,6 +36,20 @@ pub enum Request {
     },
     Token {
         connection: Connection,
+        url: String,
+    },
+    /// So much of a budget of the address; what the connection says does not matter for fetches.
+    Ask {
+        budget: Budget,
+        connection: Connection,
+        amount: u32,
+        url: String,
+    },
+    /// Nothing of a budget is to be granted for `wait` ns, to whichever loop.
+    Hold {
+        budget: Budget,
+        connection: Connection,
+        wait: Nanos,
         url: String,
     },
     /// The loop has ended; the error says why where it was not asked to.
@@ -86,6 +101,18 @@ impl<T> Outbox<T> {
         let sent = self.queue.send(item).is_ok();
         self.bell.ring();
         sent
+    }
+}
+
+impl Outbox<Request> {
+    /// Passes on a wish that only the control thread can carry out; `url` is its connection's address.
+    pub fn pass_on(&self, wish: &Wish, url: String) {
+        match *wish {
+            Wish::Token { connection } => self.post(Request::Token { connection, url }),
+            Wish::Ask { budget, connection, amount } => self.post(Request::Ask { budget, connection, amount, url }),
+            Wish::Hold { budget, connection, wait } => self.post(Request::Hold { budget, connection, wait, url }),
+            _ => false,
+        };
     }
 }
 

@@ -126,7 +126,10 @@ impl Importer {
                 let detail = "a recording has no tokens".to_string();
                 self.engine.take(self.now, Input::Command(Command::Token { connection, token: None, detail }))?;
             }
-            Wish::Send { .. } | Wish::Ping { .. } => {}
+            Wish::Ask { budget, connection, amount } => {
+                self.engine.take(self.now, Input::Command(Command::Allowed { budget, connection, amount }))?;
+            }
+            Wish::Send { .. } | Wish::Ping { .. } | Wish::Hold { .. } => {}
         }
         Ok(())
     }

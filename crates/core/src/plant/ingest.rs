@@ -503,9 +503,9 @@ impl Loop {
     fn carry_out(&mut self, at: Nanos, wish: Wish) -> Result<(), LogError> {
         match wish {
             Wish::Connect { connection } => self.ask_connection(connection),
-            Wish::Token { connection } => {
+            Wish::Token { connection } | Wish::Ask { connection, .. } | Wish::Hold { connection, .. } => {
                 let url = self.url(connection);
-                self.requests.post(Request::Token { connection, url });
+                self.requests.pass_on(&wish, url);
             }
             Wish::Fetch { request, url } => {
                 let listing = self.definitions_url.as_ref() == Some(&url);

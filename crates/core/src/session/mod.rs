@@ -9,10 +9,12 @@
 //! - `connection`: a route's life from wanted to closed, back-off, login, pings, silence; [`arrows`]: the table of moves;
 //! - `subscriptions`: intended and actual subscriptions, requests, what venues answer;
 //! - `books`: snapshots, updates, proofs, resyncs, over the pure chain rules of `sync`;
+//! - `budget`: what the control thread grants out of the budgets of an address;
 //! - `trades`: ids, replays, holes; `records`: the 64 bytes of each fact.
 
 pub mod arrows;
 mod books;
+mod budget;
 mod connection;
 mod frames;
 mod hashes;
@@ -65,6 +67,8 @@ pub struct Session {
     /// The venue asked for patience: nothing is fetched before.
     fetch_after: Nanos,
     shadow: books::Shadow,
+    /// What it holds of the budget of fetches.
+    purse: budget::Purse,
     next_id: u64,
     now: Nanos,
     /// The time of the last `WakeAt` that has not come yet.
@@ -167,6 +171,7 @@ impl Session {
             listing: Listing::default(),
             fetch_after: 0,
             shadow: books::Shadow::default(),
+            purse: budget::Purse::default(),
             next_id: 1,
             now: 0,
             wake: None,
@@ -193,6 +198,7 @@ impl Session {
             self.wake = None;
             self.unsettled = true;
         }
+        let granted = matches!(input, Input::Command(Command::Allowed { .. }));
         match input {
             Input::Start { .. } => {
                 self.started = true;
@@ -214,6 +220,9 @@ impl Session {
         }
         if self.unsettled && self.started {
             self.settle(out);
+        }
+        if granted {
+            self.drop_unspent();
         }
     }
 
@@ -256,6 +265,7 @@ impl Session {
         self.unsettled = true;
         match command {
             Command::Granted { connection } => self.on_granted(connection, out),
+            Command::Allowed { budget, connection, amount } => self.on_allowed(budget, connection, amount),
             _ if self.draining => {}
             Command::Subscribe { instruments } => self.subscribe(&instruments, out),
             Command::Unsubscribe { instrument_ids } => self.unsubscribe(&instrument_ids, out),

@@ -1,6 +1,6 @@
 //! What goes into a session and what comes out of it.
 
-use crate::clock::Nanos;
+use crate::clock::{Backoff, Nanos};
 use crate::record::{Kind, Reason, Record, RECORD_BYTES};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,12 @@ pub enum Command {
     Granted {
         connection: Connection,
     },
+    /// So much of the budget that a `Wish::Ask` asked for may be spent now.
+    Allowed {
+        budget: Budget,
+        connection: Connection,
+        amount: u32,
+    },
     /// The token that a `Wish::Token` asked for; None: it could not be had and `detail` says why. Journalled redacted.
     Token {
         connection: Connection,
@@ -95,6 +101,22 @@ pub enum Wish {
     WakeAt { at: Nanos },
     /// Get a token for this connection from the control thread.
     Token { connection: Connection },
+    /// Get so much of the budget of the connection's address, or of the REST address, from the control thread.
+    Ask { budget: Budget, connection: Connection, amount: u32 },
+    /// The peer asked for patience: nothing of this budget is to be granted to anybody for so long.
+    Hold { budget: Budget, connection: Connection, wait: Nanos },
+}
+
+/// What an address allows the whole process so much of in so long: the control thread counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// Attempts to connect; asked for by [`Wish::Connect`].
+    Connections,
+    /// Texts that are sent.
+    Messages,
+    /// Requests over HTTP, each with its weight.
+    Fetches,
 }
 
 /// A session's configuration, compiled by the control thread from the venue's Python description.
@@ -124,9 +146,33 @@ pub struct Plan {
     /// Each book is compared with a fetched snapshot about so often, in ns; 0: never. It needs numbered snapshots.
     #[serde(default)]
     pub shadow_every: Nanos,
+    /// Which budgets of an address are granted by the control thread; a journal from before there were such has none.
+    #[serde(default)]
+    pub budgets: Budgets,
     /// Client messages in a second that the venue allows on one connection; further ones wait their turn.
     pub messages_per_second: u32,
     pub instruments: Vec<InstrumentPlan>,
+}
+
+/// The budgets of an address that this venue has. What is not here is spent freely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budgets {
+    /// Messages are limited an address, besides a connection.
+    #[serde(default)]
+    pub messages: bool,
+    /// What the requests of this session weigh.
+    #[serde(default)]
+    pub fetches: Option<Weights>,
+}
+
+/// Weights of requests over HTTP, as the venue counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weights {
+    pub snapshot: u32,
+    pub definitions: u32,
+    pub trades: u32,
 }
 
 /// One address and how it is entered.
@@ -301,6 +347,12 @@ pub struct Timing {
     pub backoff_most: Nanos,
     /// Health for so long resets the back-off.
     pub healthy_after: Nanos,
+}
+
+impl Timing {
+    pub fn backoff(&self) -> Backoff {
+        Backoff { first: self.backoff_first, most: self.backoff_most }
+    }
 }
 
 /// How often the state of a book is hashed, besides after each snapshot. Both zero: never.

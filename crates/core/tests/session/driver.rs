@@ -48,8 +48,35 @@ pub struct Rig {
     /// Attempts that fail with this reason before one succeeds.
     pub refuse_attempts: Vec<(Reason, Option<Nanos>)>,
     pub answer_pings: bool,
+    /// What was asked for of budgets, what they are, and what the venue wanted held back.
+    pub asked: Vec<(Nanos, Budget, u32)>,
+    pub till: Till,
+    pub held: Vec<(Budget, Nanos)>,
     /// The control thread grants no attempt.
     pub grant: bool,
+}
+
+/// The control thread's budgets: at most so much in any so long; without a rate everything at once.
+#[derive(Default)]
+pub struct Till {
+    pub rate: Option<(u32, Nanos)>,
+    pub taken: Vec<(Nanos, Budget, u32)>,
+}
+
+impl Till {
+    fn take(&mut self, budget: Budget, now: Nanos, amount: u32) -> Nanos {
+        let Some((most, window)) = self.rate else { return now };
+        let mut at = self.taken.iter().filter(|turn| turn.1 == budget).map(|turn| turn.0).fold(now, Nanos::max);
+        let within = |at: Nanos| {
+            let recent = self.taken.iter().filter(|turn| turn.1 == budget && turn.0 + window > at);
+            recent.map(|turn| turn.2).sum::<u32>()
+        };
+        while within(at) + amount > most {
+            at += MILLISECOND;
+        }
+        self.taken.push((at, budget, amount));
+        at
+    }
 }
 
 pub const START: Nanos = 1_700_000_000 * SECOND;
@@ -79,6 +106,9 @@ impl Rig {
             closes: Vec::new(),
             refuse_attempts: Vec::new(),
             answer_pings: true,
+            asked: Vec::new(),
+            till: Till::default(),
+            held: Vec::new(),
             grant: true,
         };
         rig.input(Input::Start { plan: &text, seed });
@@ -150,6 +180,13 @@ impl Rig {
                 }
             }
             Wish::WakeAt { at } => self.wake = Some(at),
+            Wish::Ask { budget, connection, amount } => {
+                self.asked.push((self.now, budget, amount));
+                let at = self.till.take(budget, self.now, amount);
+                let allowed = Command::Allowed { budget, connection, amount };
+                self.after(at - self.now + MILLISECOND, Happening::Command(allowed));
+            }
+            Wish::Hold { budget, wait, .. } => self.held.push((budget, wait)),
             Wish::Token { connection } => {
                 let token = self.venue.new_token();
                 let detail = if token.is_none() { "no token today".to_owned() } else { String::new() };

@@ -413,6 +413,7 @@ pub fn plan(rule: Acknowledged, book: BookPlan, symbols: &[&str]) -> Plan {
         ping: Some("ping {id}".into()),
         hashes: HashPlan::default(),
         shadow_every: 0,
+        budgets: Budgets::default(),
         timing: Timing {
             ping_every: 15 * second,
             ping_timeout: 10 * second,

@@ -3,6 +3,7 @@
 mod books;
 mod driver;
 mod faults;
+mod healing;
 mod health;
 mod life;
 mod line;

@@ -4,11 +4,12 @@ use super::{Incoming, Phase, Session};
 use crate::clock::Nanos;
 use crate::event::Event;
 use crate::record::{BookState, Reason, SubscriptionState, UNDEF_I64};
-use crate::session::connection::backoff;
 use crate::session::records;
 use crate::session::subscriptions::expand;
 use crate::session::symbols::Slot;
-use crate::session::types::{Acknowledged, Checksum, Connection, Continuity, Out, Reply, Snapshot, StreamName, Wish};
+use crate::session::types::{
+    Acknowledged, Budget, Checksum, Connection, Continuity, Out, Reply, Snapshot, StreamName, Wish,
+};
 
 /// Snapshots that are fetched at once by one session, so that a start does not spend a venue's whole budget in a moment.
 pub(super) const FETCHES_MOST: usize = 8;
@@ -23,7 +24,7 @@ impl Session {
         let healthy = self.plan.timing.healthy_after;
         let proven = sync.phase == Phase::Joined && self.now.saturating_sub(sync.joined_at) >= healthy;
         let tries = if proven { 0 } else { sync.tries };
-        let delay = if tries == 0 { 0 } else { backoff(&mut self.rng, &self.plan.timing, tries - 1) };
+        let delay = if tries == 0 { 0 } else { self.plan.timing.backoff().wait(&mut self.rng, tries - 1) };
         let until = self.now.saturating_add(delay);
         self.fetches.retain(|&(_, other)| other != slot);
         let sync = &mut self.instruments[slot as usize].sync;
@@ -44,7 +45,7 @@ impl Session {
         out: &mut Out,
     ) {
         let tries = self.instruments[slot as usize].sync.tries;
-        let own = backoff(&mut self.rng, &self.plan.timing, tries);
+        let own = self.plan.timing.backoff().wait(&mut self.rng, tries);
         let until = self.now.saturating_add(own.max(retry_after.unwrap_or(0)));
         self.fetches.retain(|&(_, other)| other != slot);
         let sync = &mut self.instruments[slot as usize].sync;
@@ -128,7 +129,7 @@ impl Session {
     pub(in crate::session) fn books_deadline(&self) -> Option<Nanos> {
         let phases = self.instruments.iter().map(|instrument| match instrument.sync.phase {
             Phase::Resting { until } | Phase::Waiting { until } => until,
-            Phase::Queued if self.fetches.len() < FETCHES_MOST => self.fetch_after,
+            Phase::Queued if self.fetches.len() < FETCHES_MOST && !self.awaits_fetch_grant() => self.fetch_after,
             _ => Nanos::MAX,
         });
         phases.chain([self.shadow_deadline()]).min()
@@ -160,6 +161,9 @@ impl Session {
     }
 
     fn fetch(&mut self, slot: Slot, out: &mut Out) {
+        if !self.may_fetch(self.plan.budgets.fetches.map(|weights| weights.snapshot), out) {
+            return;
+        }
         let Some((request, url)) = self.snapshot_request(slot) else { return };
         self.fetches.push((request, slot));
         let until = self.now.saturating_add(self.plan.timing.snapshot_within);
@@ -187,14 +191,17 @@ impl Session {
         if !matches!(status, 418 | 429) {
             return Reason::FetchFailed;
         }
-        if let Some(wait) = retry_after {
-            self.fetch_after = self.fetch_after.max(self.now.saturating_add(wait));
-        }
+        let wait = retry_after.unwrap_or(self.plan.timing.backoff_most);
+        self.fetch_after = self.fetch_after.max(self.now.saturating_add(wait));
         Reason::RateLimited
     }
 
     /// A fetched snapshot, or why there is none. Replies that nobody waits for any more are dropped.
     pub(in crate::session) fn on_reply(&mut self, reply: Reply<'_>, out: &mut Out) {
+        if matches!(reply.status, 418 | 429) {
+            let wait = reply.retry_after.unwrap_or(self.plan.timing.backoff_most);
+            out.wishes.push(Wish::Hold { budget: Budget::Fetches, connection: 0, wait });
+        }
         if self.on_listing_reply(reply, out) || self.shadow_reply(reply, out) {
             return;
         }

@@ -90,6 +90,10 @@ impl Session {
         let turns = (1..=count).map(|step| (self.shadow.turn + step) % count);
         let Some(turn) = turns.into_iter().find(|&slot| self.is_checkable(slot as Slot)) else { return };
         self.shadow.turn = turn;
+        if !self.may_fetch(self.plan.budgets.fetches.map(|weights| weights.snapshot), out) {
+            self.shadow.next_at = self.now.saturating_add(LATER);
+            return;
+        }
         let Some((request, url)) = self.snapshot_request(turn as Slot) else { return };
         let until = self.now.saturating_add(self.plan.timing.snapshot_within);
         let (slot, begun_at) = (turn as Slot, self.now);

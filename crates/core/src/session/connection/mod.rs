@@ -4,11 +4,12 @@ mod entry;
 mod health;
 
 use super::arrows::{self, CONNECTION_ARROWS};
+use super::budget::Purse;
 use super::records::{self, Fact};
 use super::sync::FrameNumbers;
-use super::types::{Connection, Out, Timing, Wish};
+use super::types::{Budget, Connection, Out, Wish};
 use super::Session;
-use crate::clock::{Nanos, Rng};
+use crate::clock::Nanos;
 use crate::record::{ConnectionState, Reason, Subject, UNDEF_I64};
 use std::collections::VecDeque;
 
@@ -46,6 +47,10 @@ pub(super) struct Link {
     ping: Option<(u64, Nanos)>,
     /// Times of the last messages that were sent, as many as one second allows.
     recent: VecDeque<Nanos>,
+    /// What it holds of its address's budget of messages.
+    pub(super) purse: Purse,
+    /// The peer asked for patience: no attempt before, whoever asks for one.
+    barred_until: Nanos,
     /// Subscriptions differ, or may differ, from what is intended.
     pub(super) dirty: bool,
     /// Some channel's answers list all that is active.
@@ -74,6 +79,8 @@ impl Default for Link {
             ping_at: Nanos::MAX,
             ping: None,
             recent: VecDeque::new(),
+            purse: Purse::default(),
+            barred_until: 0,
             dirty: false,
             lists: false,
             numbers: FrameNumbers::default(),
@@ -123,15 +130,6 @@ impl Link {
             self.recent.push_back(now);
         }
     }
-}
-
-/// Full jitter above the least delay: evenly between `backoff_first` and twice that for the first failure, the upper bound
-/// doubled with each further one up to `backoff_most`.
-pub(super) fn backoff(rng: &mut Rng, timing: &Timing, failures: u32) -> Nanos {
-    let least = timing.backoff_first.min(timing.backoff_most);
-    let factor = 1u64.checked_shl(failures.saturating_add(1)).unwrap_or(u64::MAX);
-    let most = least.saturating_mul(factor).min(timing.backoff_most);
-    least + rng.below(most - least + 1)
 }
 
 impl Session {
@@ -189,7 +187,7 @@ impl Session {
         let link = &self.links[connection as usize];
         match link.state {
             ConnectionState::Idle if !self.draining && self.wants_route(connection) => {
-                self.links[connection as usize].retry_at = self.now;
+                self.links[connection as usize].retry_at = self.now.max(link.barred_until);
                 self.go(connection, ConnectionState::Waiting, Reason::Requested, UNDEF_I64, &[], out);
             }
             ConnectionState::Waiting if !link.asked => {
@@ -239,7 +237,11 @@ impl Session {
 
     /// Sends a text. What must not wait (answers to pings, logins) is sent over the limit, but counts.
     pub(super) fn send(&mut self, connection: Connection, text: String, redacted: Option<String>, out: &mut Out) {
-        self.links[connection as usize].count_sent(self.now, self.plan.messages_per_second);
+        let link = &mut self.links[connection as usize];
+        link.count_sent(self.now, self.plan.messages_per_second);
+        if self.plan.budgets.messages {
+            link.purse.spend(1);
+        }
         out.wishes.push(Wish::Send { connection, text, redacted });
     }
 
@@ -333,8 +335,7 @@ impl Session {
             self.go(connection, ConnectionState::Idle, reason, UNDEF_I64, detail, out);
             return;
         }
-        let delay = self.delay(connection, retry_after);
-        let retry_at = self.now.saturating_add(delay);
+        let retry_at = self.now.saturating_add(self.delay(connection, reason, retry_after, out));
         self.links[connection as usize].retry_at = retry_at;
         let value = i64::try_from(retry_at).unwrap_or(UNDEF_I64);
         if from == ConnectionState::Waiting {
@@ -345,24 +346,34 @@ impl Session {
         }
     }
 
-    /// How long to wait for the next attempt.
-    fn delay(&mut self, connection: Connection, retry_after: Option<Nanos>) -> Nanos {
+    /// How long to wait for the next attempt. A peer that asks for patience (429, 418, `Retry-After`) gets it from every
+    /// connection to its address, and without a number the longest wait that there is.
+    fn delay(&mut self, connection: Connection, reason: Reason, retry_after: Option<Nanos>, out: &mut Out) -> Nanos {
+        let backoff = self.plan.timing.backoff();
         let link = &mut self.links[connection as usize];
         let own = if std::mem::take(&mut link.at_once) {
             0
         } else {
             let failures = link.failures;
             link.failures = failures.saturating_add(1);
-            backoff(&mut self.rng, &self.plan.timing, failures)
+            backoff.wait(&mut self.rng, failures)
         };
-        own.max(retry_after.unwrap_or(0))
+        let limited = reason == Reason::RateLimited;
+        let asked = retry_after.or_else(|| limited.then(|| backoff.longest(&mut self.rng)));
+        if let Some(wait) = asked {
+            let link = &mut self.links[connection as usize];
+            link.barred_until = link.barred_until.max(self.now.saturating_add(wait));
+            out.wishes.push(Wish::Hold { budget: Budget::Connections, connection, wait });
+        }
+        let barred = self.links[connection as usize].barred_until.saturating_sub(self.now);
+        own.max(barred)
     }
 
     /// Closes every connection to make it anew at once.
     pub(super) fn reconnect_all(&mut self, out: &mut Out) {
         for connection in 0..self.links.len() {
             self.links[connection].at_once = true;
-            self.links[connection].retry_at = self.now;
+            self.links[connection].retry_at = self.now.max(self.links[connection].barred_until);
         }
         self.close_all(Reason::Requested, out);
     }
@@ -440,6 +451,7 @@ mod tests {
             ping: None,
             hashes: super::super::HashPlan::default(),
             shadow_every: 0,
+            budgets: Budgets::default(),
             timing: timing(),
             messages_per_second: 0,
             instruments: Vec::new(),
@@ -460,17 +472,6 @@ mod tests {
                 assert_eq!(out.lines.len(), usize::from(walked));
                 assert_eq!(session.links[0].state, if walked { to } else { from });
             }
-        }
-    }
-
-    #[test]
-    fn back_off_is_jittered_within_bounds_that_double() {
-        let mut rng = Rng::new(3);
-        for (failures, most) in [(0, 2000), (1, 4000), (3, 16_000), (4, 30_000), (5, 30_000), (200, 30_000)] {
-            let delays: Vec<_> = (0..500).map(|_| backoff(&mut rng, &timing(), failures)).collect();
-            assert!(delays.iter().all(|delay| (1000..=most).contains(delay)));
-            assert!(*delays.iter().max().unwrap() > most * 9 / 10, "{failures}");
-            assert!(*delays.iter().min().unwrap() < 1000 + most / 10, "{failures}");
         }
     }
 }

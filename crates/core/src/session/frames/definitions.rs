@@ -7,7 +7,6 @@
 use crate::clock::{Nanos, SECOND};
 use crate::event::{DefinitionEvent, Event};
 use crate::record::{Reason, Stream, Subject};
-use crate::session::connection::backoff;
 use crate::session::records::{self, Fact};
 use crate::session::symbols::Slot;
 use crate::session::types::{Out, Reply, Wish};
@@ -69,10 +68,14 @@ impl Session {
         if self.listing_deadline().is_none_or(|at| at > self.now) || self.listing.request.is_some() {
             return;
         }
+        let url = url.clone();
+        if !self.may_fetch(self.plan.budgets.fetches.map(|weights| weights.definitions), out) {
+            return;
+        }
         let request = self.next_id;
         self.next_id += 1;
         self.listing.request = Some((request, self.now.saturating_add(LIST_WITHIN)));
-        out.wishes.push(Wish::Fetch { request, url: url.clone() });
+        out.wishes.push(Wish::Fetch { request, url });
     }
 
     /// The next time at which [`Session::settle_listing`] has something to do.
@@ -82,7 +85,7 @@ impl Session {
             return Some(until);
         }
         let held = self.instruments.iter().any(|instrument| instrument.holders > 0);
-        (held && !self.draining).then(|| self.listing.due_at.max(self.fetch_after))
+        (held && !self.draining && !self.awaits_fetch_grant()).then(|| self.listing.due_at.max(self.fetch_after))
     }
 
     /// Takes a reply where it is the list's; false where it is not.
@@ -120,7 +123,7 @@ impl Session {
     }
 
     fn listing_failed(&mut self, reason: Reason, retry_after: Option<Nanos>, sample: &[u8], out: &mut Out) {
-        let own = backoff(&mut self.rng, &self.plan.timing, self.listing.failures);
+        let own = self.plan.timing.backoff().wait(&mut self.rng, self.listing.failures);
         self.listing.failures = self.listing.failures.saturating_add(1);
         self.listing.due_at = self.now.saturating_add(own.max(retry_after.unwrap_or(0)));
         let value = i64::try_from(self.listing.due_at).unwrap_or(i64::MAX);

@@ -116,7 +116,8 @@ impl Session {
                     && other.until != Nanos::MAX
                     && self.plan.channels[other.channel].acknowledged == Acknowledged::Listing
             });
-        if turn || self.links[connection as usize].may_send_at(self.plan.messages_per_second) > self.now {
+        let may_send_at = self.links[connection as usize].may_send_at(self.plan.messages_per_second);
+        if turn || may_send_at > self.now || !self.may_request(connection, out) {
             return false;
         }
         let slots = std::mem::take(slots);
