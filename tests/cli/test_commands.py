@@ -140,7 +140,7 @@ def test_print_config_shows_where_each_value_came_from(tmp_path):
     assert found["log.sync"] == ("none", f"{file}:2")
     assert found["log.path"] == ("here", "flag log.path")
     assert found["venue.BINANCE.instruments"] == (["BTCUSDT"], "environment SYMBOLS")
-    assert found["metrics.port"] == (0, "default")
+    assert found["metrics.port"] == (9090, "default")
 
 
 def test_run_without_an_instrument_and_with_a_wrong_share():
