@@ -26,6 +26,7 @@ from tickplant.records import (
     SubscriptionState,
 )
 
+THROWN_AWAY: str
 __version__: str
 
 # Records: one class a kind. Constructors take the numbers of the layout; what is not given is absent.
@@ -499,6 +500,8 @@ class ReplayBench:
     def summary(self) -> str: ...
     def close(self) -> None: ...
 
+def hot_dirs(root: str | PathLike[str]) -> str: ...
+def remove_hot_dir(path: str | PathLike[str]) -> bool: ...
 def rebuild(path: str, lane: str, decoder: object | None = None) -> str: ...
 
 @final

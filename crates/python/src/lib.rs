@@ -27,6 +27,8 @@ mod _native {
     #[pymodule_export]
     use crate::log::directory::{LogDirectory, PyCheckpointer};
     #[pymodule_export]
+    use crate::log::leftovers::{hot_dirs, remove_hot_dir};
+    #[pymodule_export]
     use crate::log::reader::Reader;
     #[pymodule_export]
     use crate::log::waiter::Doorbell;
@@ -48,6 +50,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::records::register(module)?;
+        module.add("THROWN_AWAY", tickplant_core::log::THROWN_AWAY)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 from tickplant import config
+from tickplant._native import THROWN_AWAY
 from tickplant.errors import (
     ConfigError,
     ImportFormatError,
@@ -123,8 +124,8 @@ def log_flags(path: str | None) -> Iterator[dict[str, object]]:
         return
     memory = Path("/dev/shm")
     with (
-        TemporaryDirectory(prefix="tickplant-") as directory,
-        TemporaryDirectory(prefix="tickplant-", dir=memory if memory.is_dir() else None) as hot,
+        TemporaryDirectory(prefix=THROWN_AWAY) as directory,
+        TemporaryDirectory(prefix=THROWN_AWAY, dir=memory if memory.is_dir() else None) as hot,
     ):
         yield {"log.path": directory, "log.hot_root": hot, "log.sync": "none", **SMALL_LOG}
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from tickplant import __version__
 from tickplant.cli import about, bench, common, control, demo, imports, read, run
 from tickplant.cli.common import Exit
+from tickplant.cli.doctor import doctor
 from tickplant.cli.tape import route as tape_route
 from tickplant.cli.tape import serve as tape_serve
 from tickplant.errors import TickplantError
@@ -54,7 +55,7 @@ app.command()(control.resync)
 app.command()(control.reconnect)
 app.add_typer(bench.app, name="bench")
 app.command()(about.venues)
-app.command()(about.doctor)
+app.command()(doctor)
 
 
 def main() -> None:

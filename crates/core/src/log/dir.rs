@@ -1,6 +1,7 @@
 //! A log's directory: `log.json`, the lanes and their locks, and where the hot files are.
 
 use super::layout::{SegmentHead, LINE, LOG_VERSION};
+use super::leftovers::{forget_owner, note_owner};
 use super::{LogError, Options, StreamKind};
 use crate::clock::Rng;
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,9 @@ pub(crate) const OWNER_ONLY: u32 = 0o600;
 
 /// What `log.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
-struct About {
+pub(super) struct About {
     version: u32,
-    id: String,
+    pub(super) id: String,
     hot_root: PathBuf,
 }
 
@@ -64,13 +65,17 @@ impl LogDir {
         Ok(Self { path, id: about.id, hot })
     }
 
-    /// Makes the directory of a lane's hot files and marks whose it is.
-    pub(crate) fn claim_hot(&self, paths: &LanePaths) -> Result<(), LogError> {
+    /// Makes the directory of a lane's hot files, and marks whose it is and, while what it gives is held, that somebody has it.
+    pub(crate) fn claim_hot(&self, paths: &LanePaths) -> Result<HotClaim, LogError> {
         make_dir(&paths.hot)?;
+        let owner = self.hot.join("owner");
         if owner_of(&self.hot).is_none() {
-            write_whole(&self.hot.join("owner"), identity(&self.path)?.as_bytes())?;
+            write_whole(&owner, identity(&self.path)?.as_bytes())?;
         }
-        Ok(())
+        note_owner(&self.hot, &self.path)?;
+        let file = File::open(&owner).map_err(|error| LogError::io("open the mark of the owner", &owner, error))?;
+        set_lock(&file, libc::F_RDLCK).map_err(|error| LogError::io("lock the mark of the owner", &owner, error))?;
+        Ok(HotClaim { _file: file })
     }
 
     /// Removes what is left when a lane's hot files are gone; the last lane takes the log's own directory along.
@@ -80,6 +85,7 @@ impl LogDir {
         if fs::read_dir(&self.hot).is_ok_and(|entries| !entries.flatten().any(is_lane_dir)) {
             // A lane that is opened in between makes both anew.
             let _ = fs::remove_file(self.hot.join("owner"));
+            forget_owner(&self.hot);
             let _ = fs::remove_dir(&self.hot);
         }
     }
@@ -148,7 +154,7 @@ fn new_id() -> String {
 }
 
 /// What tells a directory from its copies on this machine.
-fn identity(path: &Path) -> Result<String, LogError> {
+pub(super) fn identity(path: &Path) -> Result<String, LogError> {
     let about = fs::metadata(path).map_err(|error| LogError::io("look at the log directory", path, error))?;
     Ok(format!("{}:{}", about.dev(), about.ino()))
 }
@@ -157,7 +163,7 @@ fn owner_of(hot: &Path) -> Option<String> {
     fs::read_to_string(hot.join("owner")).ok()
 }
 
-fn read_about(path: &Path) -> Result<Option<About>, LogError> {
+pub(super) fn read_about(path: &Path) -> Result<Option<About>, LogError> {
     let file = path.join("log.json");
     let text = match fs::read(&file) {
         Ok(text) => text,
@@ -276,7 +282,7 @@ impl LanePaths {
             .map_err(failed)?;
         // A child that the writer before was just starting holds a copy of its descriptor until it executes its program.
         let mut tries = 0..20;
-        while !set_lock(&file).map_err(failed)? {
+        while !set_lock(&file, libc::F_WRLCK).map_err(failed)? {
             if tries.next().is_some() {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
@@ -292,12 +298,22 @@ impl LanePaths {
 
     /// Whether a living writer holds the lane. Asking takes nothing, so it never gets into a writer's way.
     pub(crate) fn is_locked(&self) -> bool {
-        let Ok(file) = OpenOptions::new().read(true).write(true).open(self.archive.join("lock")) else { return false };
-        let mut lock = whole_file_lock();
-        // SAFETY: the descriptor is open and the structure is valid for the call.
-        let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
-        asked == 0 && lock.l_type != libc::F_UNLCK as libc::c_short
+        is_locked_by_any(&self.archive.join("lock"))
     }
+}
+
+/// Whether anybody holds a lock on a file, shared or not.
+pub(super) fn is_locked_by_any(path: &Path) -> bool {
+    let Ok(file) = OpenOptions::new().read(true).write(true).open(path) else { return false };
+    let mut lock = whole_file_lock(libc::F_WRLCK);
+    // SAFETY: the descriptor is open and the structure is valid for the call.
+    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
+    asked == 0 && lock.l_type != libc::F_UNLCK as libc::c_short
+}
+
+/// Held by every writer of a log that has hot files: a shared lock, so that whoever finds the files can ask if they are in use.
+pub(crate) struct HotClaim {
+    _file: File,
 }
 
 /// Held by a lane's writer. It is an open-file-description lock: as with flock it goes with the descriptor, and it can be asked for
@@ -306,15 +322,15 @@ pub(crate) struct LaneLock {
     _file: File,
 }
 
-fn whole_file_lock() -> libc::flock {
+fn whole_file_lock(kind: libc::c_int) -> libc::flock {
     // SAFETY: all zeros is a valid flock structure: the whole file, no owner.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_type = kind as libc::c_short;
     lock
 }
 
-fn set_lock(file: &File) -> io::Result<bool> {
-    let lock = whole_file_lock();
+fn set_lock(file: &File, kind: libc::c_int) -> io::Result<bool> {
+    let lock = whole_file_lock(kind);
     // SAFETY: the descriptor is open and the structure is valid for the call.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } == 0 {
         return Ok(true);

@@ -22,6 +22,7 @@ mod control;
 mod dir;
 mod error;
 pub mod layout;
+mod leftovers;
 mod map;
 mod read;
 mod registry;
@@ -33,6 +34,7 @@ pub use control::{wake, ArchiveState, COUNTERS};
 pub use dir::LogDir;
 pub use error::LogError;
 pub use layout::{BatchHead, CutLine, StreamKind};
+pub use leftovers::{hot_dirs, remove_hot_dir, HotDir, HotOwner, THROWN_AWAY};
 pub use read::{
     wait, wait_bells, BatchView, Bell, Entry, JournalPosition, JournalReader, LaneReader, MergeError, MergedReader,
     Position, ReadError, Waits,

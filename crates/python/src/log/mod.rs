@@ -3,6 +3,7 @@
 pub mod directory;
 mod gather;
 mod lanes;
+pub mod leftovers;
 pub mod reader;
 pub mod waiter;
 pub mod writer;

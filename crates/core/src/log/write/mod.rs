@@ -7,7 +7,7 @@ mod recover;
 mod stream;
 
 use super::control::{wake, ArchiveState, Control};
-use super::dir::{make_dir, LaneLock, LanePaths};
+use super::dir::{make_dir, HotClaim, LaneLock, LanePaths};
 use super::layout::{CutLine, EntryHead, CUT, LINE};
 use super::{LogDir, LogError, Options, SyncPolicy};
 use crate::clock::{Clock, Nanos, SystemClock, SECOND};
@@ -58,6 +58,7 @@ pub struct LaneWriter {
     derives_from: Option<u64>,
     helpers: Helpers,
     _lock: LaneLock,
+    _claim: HotClaim,
 }
 
 /// The lane's threads, ended when this is dropped.
@@ -97,7 +98,7 @@ impl LaneWriter {
         let paths = log.lane(lane)?;
         make_dir(&paths.archive)?;
         let lock = paths.lock()?;
-        log.claim_hot(&paths)?;
+        let claim = log.claim_hot(&paths)?;
         let budget = Arc::new(Budget { bytes: AtomicU64::new(0), max: options.hot_bytes_max });
         let plan = recover::recover(&paths, options, &budget)?;
         let run = plan.run;
@@ -122,6 +123,7 @@ impl LaneWriter {
             derives_from: None,
             helpers: Helpers::default(),
             _lock: lock,
+            _claim: claim,
         };
         if plan.is_new_page {
             // The marks stand before anybody can see the page: a crash in between begins the recovery anew.
