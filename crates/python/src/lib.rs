@@ -37,6 +37,8 @@ mod _native {
     #[pymodule_export]
     use crate::plant::measure::ReplayBench;
     #[pymodule_export]
+    use crate::plant::simulate::PyVirtualLoop;
+    #[pymodule_export]
     use crate::plant::{rebuild, Importer, LogHandle, PyLoop};
     #[pymodule_export]
     use crate::tape::TapeRouter;

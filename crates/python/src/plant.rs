@@ -2,6 +2,7 @@
 
 pub mod measure;
 mod memory;
+pub mod simulate;
 
 use crate::errors::{log_error, raise};
 use crate::user_venue::PythonDecoder;

@@ -14,6 +14,7 @@ from tickplant import __version__
 from tickplant.cli import about, bench, common, control, demo, imports, read, run
 from tickplant.cli.common import Exit
 from tickplant.cli.doctor import doctor
+from tickplant.cli.sim import simulate
 from tickplant.cli.tape import route as tape_route
 from tickplant.cli.tape import serve as tape_serve
 from tickplant.errors import TickplantError
@@ -51,6 +52,7 @@ app.command()(read.book)
 app.command()(tape_route.route)
 app.command(context_settings={"allow_interspersed_args": False})(tape_route.lb)
 app.command("serve-tape")(tape_serve.serve_tape)
+app.command()(simulate.sim)
 app.command()(control.resync)
 app.command()(control.reconnect)
 app.add_typer(bench.app, name="bench")

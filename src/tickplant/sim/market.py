@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -180,7 +180,7 @@ class Market:
 
     `depth` is the number of orders a side that each book keeps near; `history` the number of level changes that an
     instrument remembers, so that a book of a little while ago can be had. `shared_ids` lets all instruments share one
-    update counter. While `running` is false time goes on and nobody trades.
+    update counter. While `running` is false time goes on and nobody trades. `witness` is shown each step first.
     """
 
     def __init__(
@@ -202,6 +202,7 @@ class Market:
         self.now_ns = start_ns
         self.rate = rate
         self.running = True
+        self.witness: Callable[[Step], None] | None = None
         self._rng = seeded(f"flow {seed}")
         first_ids = [seeded(f"id {seed} {i.symbol}").getrandbits(30) for i in instruments]
         self._shared_id = max(first_ids) if shared_ids else None
@@ -225,6 +226,8 @@ class Market:
         while self.next_ns <= until_ns:
             step = self._step(self.next_ns)
             self.next_ns += self._distance()
+            if self.witness is not None:
+                self.witness(step)
             yield step
         self.now_ns = max(self.now_ns, until_ns)
 

@@ -49,6 +49,8 @@ class Venue(ABC):
     cadences_ns: ClassVar[tuple[int, ...]] = ()
     """Periods of what is sent by the clock: each is a `_tick`."""
 
+    _subscribers: Subscribers
+
     def __init__(self, market: Market) -> None:
         self.market = market
         self.now_ns = market.now_ns
@@ -88,6 +90,10 @@ class Venue(ABC):
     def published(self, symbol: str) -> int:
         """The update id up to which subscribers of the symbol's book have been told."""
         return self.market.listings[self.market.index_of[symbol]].update_id
+
+    def subscriptions(self, connection: int) -> list[Any]:
+        """What a client is subscribed to, a key for each channel of each instrument."""
+        return self._subscribers.keys(connection)
 
     def printed(self, listing: Listing, price: int, size: int) -> PrintedLevel:
         """A level's price and size in the venue's spelling."""

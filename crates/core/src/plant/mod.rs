@@ -4,6 +4,7 @@
 //! - [`Loop`]: the live driver, one thread with one epoll: sockets, orders, replies, timers.
 //! - [`Importer`]: the driver of recordings, in their own time.
 //! - [`measure`]: what a recording costs, by stage.
+//! - [`VirtualLoop`]: the driver of simulations, in virtual time.
 //! - [`rebuild`](rebuild()): records derived again from a lane's journal and compared with what stands there.
 
 mod engine;
@@ -14,6 +15,7 @@ mod latency;
 pub mod measure;
 mod rebuild;
 mod report;
+mod simulate;
 
 pub use engine::Engine;
 pub use handle::{mailbox, Bell, Inbox, Order, Outbox, Request};
@@ -22,3 +24,4 @@ pub use ingest::{Loop, LoopOptions};
 pub use latency::Histogram;
 pub use rebuild::{derive_pending, rebuild, Decoders, Rebuilt};
 pub use report::{ConnectionReport, InstrumentReport, Report, SessionReport};
+pub use simulate::{Found, SimulateError, VirtualLoop};

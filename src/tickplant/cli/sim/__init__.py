@@ -1,0 +1,1 @@
+"""The command that proves the plant in a simulated world."""

@@ -1,0 +1,269 @@
+"""What must hold of the records whatever happens: each commit is held against the venue's truth as readers see it.
+
+- a book that is written as live equals the venue's book as of that message, and is not silently left behind;
+- a trade is recorded once, in the venue's order, or its id lies in a GAP that nothing repaired;
+- positions have no hole, receive times never decrease, messages end within their commit;
+- states follow each other, and none that is not live lasts.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from tickplant.clock import SECOND_NS
+from tickplant.records import Action, BookState, Kind, Repair, Side, Stream, Subject
+from tickplant.sim.market import Listing
+from tickplant.sim.matching import ASK, BID
+from tickplant.testing.truth import Key, Truth
+
+_LEVEL = struct.Struct("<QQQqqQIHBBBBBBI")
+_STATUS = struct.Struct("<QQQqQQIHBBBBBBI")
+_GAP = struct.Struct("<QQQQQQIHBBBBBBI")
+_RECORD_BYTES = 64
+_F_LAST = 128
+
+# Nobody may look live on what is older, and nobody may be in another state for longer without a new fault.
+_BEHIND_MOST_NS = 60 * SECOND_NS
+_HEALED_WITHIN_NS = 180 * SECOND_NS
+
+
+class Violation(NamedTuple):
+    """Something that must hold and did not."""
+
+    at_ns: int
+    rule: str
+    instrument: str
+    what: str
+
+
+class Meaning(NamedTuple):
+    """What the simulator knows of a book message that it delivers whole: the update that it brings the book to, and the
+    subscribed window right after it, where the venue sends one."""
+
+    instrument_id: int
+    update_id: int
+    window: dict[Key, int] | None
+
+
+class Checked:
+    """One instrument as its records tell it."""
+
+    def __init__(self, name: str, listing: Listing, *, numbered: bool, windowed: bool) -> None:
+        self.name = name
+        self.listing = listing
+        self.numbered = numbered
+        self.windowed = windowed
+        self.truth = Truth(listing)
+        self.held: dict[Key, int] = {}
+        self.state = int(BookState.CLOSED)
+        self.since_ns = 0
+        self.at_id = 0
+        self.messages = 0
+        self.trades: set[int] = set()
+        self.trade_last = 0
+        self.trade_first = 0
+        self.gaps: list[tuple[int, int]] = []
+        self.wanted = True
+        self.new_run = False
+        self.is_behind = False
+        self._touched: list[Key] = []
+        self._differs: set[Key] = set()
+        self._anew = True
+        # Of each look: the last update that was sent to us by then.
+        self.sent_id = 0
+        self.sent_before: list[tuple[int, int]] = []
+
+    def restarted(self, now_ns: int) -> None:
+        """The plant begins anew: books are closed. A new run knows nothing of the trades before it, so no GAP tells
+        what was traded in between: the beginning of a run is all that marks that hole."""
+        self.state, self.since_ns = int(BookState.CLOSED), now_ns
+        self.new_run = True
+
+    def set_level(self, action: int, side: int, price: int, size: int) -> None:
+        if action == Action.CLEAR:
+            self.held.clear()
+            self._anew = True
+        elif action != Action.NONE:
+            key = (ASK if side == Side.ASK else BID, price)
+            self._touched.append(key)
+            if action == Action.CANCEL:
+                self.held.pop(key, None)
+            else:
+                self.held[key] = size
+
+    def compare(self, update_id: int, window: dict[Key, int] | None) -> list[Key]:
+        """Levels that differ from the truth right after an update."""
+        self.at_id, self.messages = update_id, self.messages + 1
+        if window is not None:
+            self._touched.clear()
+            held = self.held
+            return [] if held == window else sorted(key for key in held | window if held.get(key) != window.get(key))
+        sizes = self.truth.sizes
+        touched = self.truth.roll(update_id) + self._touched
+        if self._anew:
+            touched = list(self.held | sizes)
+            self._differs.clear()
+            self._anew = False
+        for key in touched:
+            if self.held.get(key) == sizes.get(key):
+                self._differs.discard(key)
+            else:
+                self._differs.add(key)
+        self._touched = []
+        return sorted(self._differs)
+
+
+class Checker:
+    """Holds the records of one venue's lane against the truth."""
+
+    def __init__(self, instruments: dict[int, Checked]) -> None:
+        self.instruments = instruments
+        self.violations: list[Violation] = []
+        self.counts = dict.fromkeys(("records", "book_messages", "trades", "gaps", "states"), 0)
+        self.last_fault_ns = 0
+        self._next_index = 0
+        self._ts_recv = 0
+        self._open: int | None = None
+
+    def say(self, now_ns: int, rule: str, instrument_id: int, what: str) -> None:
+        """Notes a violation."""
+        known = self.instruments.get(instrument_id)
+        self.violations.append(Violation(now_ns, rule, known.name if known else "", what))
+
+    def take(self, now_ns: int, records: list[tuple[int, int, bytes]], meaning: Meaning | None) -> None:
+        """The records of one commit, which `meaning` brought about where it was a whole book message."""
+        self._open = None
+        for kind, index, data in records:
+            if index != self._next_index:
+                self.say(now_ns, "positions", 0, f"record {index} follows record {self._next_index - 1}")
+            self._next_index = index + len(data) // _RECORD_BYTES
+            self.counts["records"] += len(data) // _RECORD_BYTES
+            if kind == Kind.LEVEL:
+                self._levels(now_ns, data, meaning)
+            elif kind == Kind.TRADE:
+                self._trades(now_ns, data)
+            elif kind == Kind.STATUS:
+                self._statuses(now_ns, data)
+            elif kind == Kind.GAP:
+                self._gaps(now_ns, data)
+        if self._open is not None:
+            self.say(now_ns, "half a message", self._open, "a commit ended before the message did")
+
+    def restarted(self, now_ns: int) -> None:
+        """A new run of the plant begins."""
+        for checked in self.instruments.values():
+            checked.restarted(now_ns)
+
+    def look(self, now_ns: int) -> None:
+        """What must hold at any time: no live book is behind, no other state lasts."""
+        for instrument_id, checked in self.instruments.items():
+            checked.sent_before.append((now_ns, checked.sent_id))
+            while checked.sent_before[0][0] < now_ns - _BEHIND_MOST_NS:
+                at_ns, sent_id = checked.sent_before.pop(0)
+                behind = checked.state == BookState.LIVE and checked.at_id < sent_id and checked.since_ns < at_ns
+                if behind and not checked.is_behind:
+                    self.say(now_ns, "left behind", instrument_id, f"live at {checked.at_id}, and {sent_id} was sent")
+                checked.is_behind = behind
+            since_ns = max(checked.since_ns, self.last_fault_ns)
+            if checked.wanted and checked.state != BookState.LIVE and now_ns - since_ns > _HEALED_WITHIN_NS:
+                self.say(now_ns, "not healed", instrument_id, f"state {BookState(checked.state).name} lasts")
+                checked.since_ns = now_ns
+
+    def at_rest(self, now_ns: int) -> None:
+        """The markets stand still and everything has arrived: books are live and complete, and so are the trades."""
+        for instrument_id, checked in self.instruments.items():
+            if checked.wanted and checked.state != BookState.LIVE:
+                self.say(now_ns, "at rest", instrument_id, f"the book is {BookState(checked.state).name}")
+            elif checked.wanted and checked.at_id != checked.sent_id:
+                self.say(now_ns, "at rest", instrument_id, f"the book is at {checked.at_id} of {checked.sent_id}")
+            missing = set(range(checked.trade_first, checked.trade_last + 1)) - checked.trades
+            for first, last in checked.gaps:
+                missing.difference_update(range(first, last + 1))
+            if missing and checked.trade_first:
+                self.say(now_ns, "trades", instrument_id, f"{len(missing)} lost without a GAP: {sorted(missing)[:5]}")
+
+    def _levels(self, now_ns: int, data: bytes, meaning: Meaning | None) -> None:
+        for (
+            _,
+            ts_recv,
+            sequence,
+            price,
+            size,
+            _,
+            id_,
+            _,
+            action,
+            side,
+            flags,
+            price_scale,
+            size_scale,
+            _,
+            _,
+        ) in _LEVEL.iter_unpack(data):
+            self._received(now_ns, ts_recv, id_)
+            checked = self.instruments[id_]
+            if action not in (Action.CLEAR, Action.NONE):
+                scales = checked.listing.instrument
+                price *= 10 ** (scales.price_scale - price_scale)
+                size *= 10 ** (scales.size_scale - size_scale)
+            checked.set_level(action, side, price, size)
+            self._open = None if flags & _F_LAST else id_
+            if flags & _F_LAST:
+                self._book_message(now_ns, id_, checked, sequence, meaning)
+
+    def _book_message(self, now_ns: int, id_: int, checked: Checked, sequence: int, meaning: Meaning | None) -> None:
+        self.counts["book_messages"] += 1
+        window = None
+        if not checked.numbered:
+            if meaning is None or meaning.instrument_id != id_:
+                self.say(now_ns, "books", id_, "written from a message that was spoiled")
+                return
+            sequence, window = meaning.update_id, meaning.window
+        differing = checked.compare(sequence, window)
+        if differing:
+            truth = window if window is not None else checked.truth.sizes
+            named = [(key, checked.held.get(key), truth.get(key)) for key in differing[:3]]
+            self.say(now_ns, "books", id_, f"{len(differing)} levels differ after update {sequence}: {named}")
+
+    def _trades(self, now_ns: int, data: bytes) -> None:
+        for _, ts_recv, _, _, _, ref, id_, _, _, _, flags, _, _, _, _ in _LEVEL.iter_unpack(data):
+            self._received(now_ns, ts_recv, id_)
+            self.counts["trades"] += 1
+            self._open = None if flags & _F_LAST else id_
+            checked = self.instruments[id_]
+            if ref in checked.trades:
+                self.say(now_ns, "trades", id_, f"trade {ref} is recorded twice")
+            if ref > checked.truth.last_trade:
+                self.say(now_ns, "trades", id_, f"trade {ref} never happened")
+            if checked.new_run and ref > checked.trade_last:
+                checked.gaps.append((checked.trade_last + 1, ref - 1))
+            checked.new_run = False
+            checked.trades.add(ref)
+            checked.trade_first = min(checked.trade_first or ref, ref)
+            checked.trade_last = max(checked.trade_last, ref)
+
+    def _gaps(self, now_ns: int, data: bytes) -> None:
+        for _, ts_recv, first, last, _, _, id_, _, stream, _, _, repaired, _, _, _ in _GAP.iter_unpack(data):
+            self._received(now_ns, ts_recv, id_)
+            self.counts["gaps"] += 1
+            if stream == Stream.TRADES and repaired == Repair.NONE and last != (1 << 64) - 1:
+                self.instruments[id_].gaps.append((first, last))
+
+    def _statuses(self, now_ns: int, data: bytes) -> None:
+        for _, ts_recv, _, _, _, _, id_, _, subject, previous, _, current, _, _, _ in _STATUS.iter_unpack(data):
+            self._received(now_ns, ts_recv, id_)
+            self.counts["states"] += 1
+            if subject != Subject.BOOK or id_ not in self.instruments:
+                continue
+            checked = self.instruments[id_]
+            if previous != checked.state:
+                known = BookState(checked.state).name
+                self.say(now_ns, "states", id_, f"a move from {BookState(previous).name}, and the state was {known}")
+            if current != checked.state:
+                checked.state, checked.since_ns = current, now_ns
+
+    def _received(self, now_ns: int, ts_recv: int, id_: int) -> None:
+        if ts_recv < self._ts_recv:
+            self.say(now_ns, "times", id_, f"received at {ts_recv} after {self._ts_recv}")
+        self._ts_recv = ts_recv

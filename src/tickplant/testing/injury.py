@@ -1,0 +1,291 @@
+"""What faults do to one venue's messages, requests and connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tickplant.clock import MILLISECOND_NS, SECOND_NS
+from tickplant.records import Reason
+from tickplant.testing.checks import Meaning
+from tickplant.testing.dialects import Spoken
+from tickplant.testing.faults import Fired
+from tickplant.testing.network import Wire
+
+if TYPE_CHECKING:
+    from tickplant.testing.station import Station
+
+_DELAY_MOST_NS = 4 * SECOND_NS
+_LATE_MOST_NS = 15 * SECOND_NS
+_SLOW_MOST_NS = 9 * SECOND_NS
+_NO_REPLY_NS = 10 * SECOND_NS
+_OLD_REPLIES = 8
+_BURST_NS = 300 * MILLISECOND_NS
+_BURST_FACTOR = 100
+_DOWN_MOST_NS = 5 * SECOND_NS
+_SHARED_MOST_NS = 60 * SECOND_NS
+_REFUSALS: dict[str, tuple[int, bytes, int]] = {
+    "rest_500": (500, b'{"code":-1000,"msg":"An unknown error occurred"}', 0),
+    "rest_403": (403, b"<html>forbidden</html>", 0),
+    "rest_418": (418, b'{"code":-1003,"msg":"IP banned"}', 20),
+    "rest_429": (429, b'{"code":-1003,"msg":"Too many requests"}', 0),
+    "rest_429_retry": (429, b'{"code":-1003,"msg":"Too many requests"}', 7),
+}
+
+Answered = Callable[[int], None]
+
+
+class Injury:
+    """Draws the faults of a station at each opportunity and carries them out."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._chance = station.chance
+        self._rng = station.chance.rng
+        self.fired: list[Fired] = []
+        self.attempts: list[int] = []
+        self.wants_kill = False
+        self._before: dict[str, tuple[str, Meaning | None]] = {}
+        self._replies: dict[str, list[bytes]] = {}
+        self._shared: set[int] = set()
+
+    def note(self, name: str, detail: str = "") -> None:
+        """A fault fires now."""
+        now_ns = self._station.agenda.now_ns
+        self.fired.append(Fired(now_ns, name, self._station.rules.code, detail))
+        self._station.checker.last_fault_ns = now_ns
+
+    # messages
+
+    def of_message(self, wire: Wire, text: str, spoken: Spoken, meaning: Meaning | None) -> None:
+        """Puts what arrives of a message on the wire."""
+        if wire.kept is not None:
+            text, wire.kept, meaning = wire.kept + text, None, None
+            self._station.post(wire, text.encode(), None)
+            return
+        if spoken.sort == "answer":
+            self._answer(wire, text)
+        elif spoken.sort == "snapshot":
+            self._snapshot(wire, text, spoken, meaning)
+        else:
+            self._frame(wire, text, spoken, meaning)
+        if spoken.sort == "book":
+            self._before[spoken.symbol] = (text, meaning)
+
+    def _frame(self, wire: Wire, text: str, spoken: Spoken, meaning: Meaning | None) -> None:
+        post = self._station.post
+        name = self._chance.draw("frame")
+        dialect = self._station.dialect
+        # What the protocol cannot show to anybody is no fault that a plant could cover.
+        unseen = spoken.sort == "book" and not dialect.proven
+        spoiled: str | None = None
+        if name in ("wrong_checksum", "sequence_skip", "sequence_reset"):
+            spoiled = getattr(dialect, name)(text) if spoken.sort == "book" else None
+            name = name if spoiled else None
+        elif name in ("drop", "repeat") and unseen:
+            name = None
+        before = self._before.get(spoken.symbol)
+        if name == "repeat" and (spoken.sort != "book" or before is None):
+            name = None
+        if name is None:
+            post(wire, text.encode(), meaning)
+            return
+        self.note(name, f"{spoken.sort} {spoken.symbol}".strip())
+        match name:
+            case "drop":
+                pass
+            case "duplicate":
+                post(wire, text.encode(), meaning)
+                post(wire, text.encode(), meaning)
+            case "repeat" if before is not None:
+                post(wire, text.encode(), meaning)
+                post(wire, before[0].encode(), before[1])
+            case "delay":
+                post(wire, text.encode(), meaning, self._rng.randrange(_DELAY_MOST_NS))
+            case "truncate":
+                post(wire, text.encode()[: self._rng.randrange(1, len(text))], None)
+            case "corrupt":
+                raw = bytearray(text.encode())
+                raw[self._rng.randrange(len(raw))] = 0xFF
+                post(wire, bytes(raw), None)
+            case "merge":
+                wire.kept = text
+            case _ if spoiled is not None:
+                # A number that is wrong may still be passed over; what it would bring a numbered book to is as it says.
+                post(wire, spoiled.encode(), meaning)
+
+    def _snapshot(self, wire: Wire, text: str, spoken: Spoken, meaning: Meaning | None) -> None:
+        station = self._station
+        name = self._chance.draw("snapshot")
+        if name is None:
+            station.post(wire, text.encode(), meaning)
+            return
+        self.note(name, spoken.symbol)
+        match name:
+            case "snapshot_late":
+                station.post(wire, text.encode(), meaning, self._rng.randrange(_LATE_MOST_NS))
+            case "snapshot_partial":
+                start, end = text.find('"asks":['), text.rfind("]")
+                if station.dialect.proven and self._rng.getrandbits(1) and start < end:
+                    cut = text[: start + 8] + text[text.index("]", start) :]
+                    station.post(wire, cut.encode(), None)
+                else:
+                    station.post(wire, text.encode()[: len(text) // 2], None)
+            case "snapshot_cut_off":
+                station.hang_up(wire, reset=True)
+
+    def _answer(self, wire: Wire, text: str) -> None:
+        post = self._station.post
+        name = self._chance.draw("answer")
+        if name is None:
+            post(wire, text.encode(), None)
+            return
+        self.note(name)
+        match name:
+            case "answer_late":
+                post(wire, text.encode(), None, self._rng.randrange(_LATE_MOST_NS))
+            case "answer_doubled":
+                post(wire, text.encode(), None)
+                post(wire, text.encode(), None)
+            case "answer_wrong":
+                post(wire, self._station.dialect.answer_wrong(text).encode(), None)
+
+    # connections
+
+    def count_attempt(self) -> None:
+        """Notes an attempt and holds the venue's budget against those before it."""
+        station = self._station
+        now_ns, rate = station.agenda.now_ns, station.rules.connection_rate
+        self.attempts.append(now_ns)
+        if len(self.attempts) > rate.most:
+            first_ns = self.attempts.pop(0)
+            if now_ns - first_ns < rate.seconds * SECOND_NS:
+                station.checker.say(now_ns, "budget", 0, f"more than {rate.most} attempts in {rate.seconds} s")
+
+    def of_attempt(self) -> tuple[int, int | None] | None:
+        """Why an attempt fails, with the peer's Retry-After in ns; None where it does not."""
+        name = self._chance.draw("connect")
+        if name is None:
+            return None
+        self.note(name)
+        if name == "connect_failed":
+            return int(Reason.CONNECT_FAILED), None
+        if name == "connect_429":
+            return int(Reason.RATE_LIMITED), (1 + self._rng.randrange(20)) * SECOND_NS
+        return int(Reason.HANDSHAKE_REFUSED), None
+
+    def each_second(self) -> None:
+        """A second of every open connection."""
+        for wire in list(self._station.wires.values()):
+            if not wire.opened or wire.closing or wire.half_open or wire.mute:
+                continue
+            match self._chance.draw("second"):
+                case "rst":
+                    self.note("rst")
+                    self._station.hang_up(wire, reset=True)
+                case "fin":
+                    self.note("fin")
+                    self._station.hang_up(wire)
+                case "half_open":
+                    self.note("half_open")
+                    wire.half_open = True
+                case "mute":
+                    self.note("mute")
+                    wire.mute = True
+
+    # requests
+
+    def of_request(self, request: int, url: str) -> tuple[int, Answered]:
+        """How long a request is under way, and what then answers it. The venue hears it in half of that time."""
+        station, rng = self._station, self._rng
+        name = self._chance.draw("request")
+        parts = urlsplit(url)
+        is_book = "depth" in parts.path
+        kept = self._replies.setdefault(parts.query, []) if is_book else []
+        if name == "snapshot_past" and not kept:
+            name = None
+        delay_ns = (10 + rng.randrange(60)) * MILLISECOND_NS
+        if name is not None:
+            self.note(name, parts.path)
+        if name == "rest_slow":
+            delay_ns += rng.randrange(_SLOW_MOST_NS)
+        elif name == "rest_lost":
+            return _NO_REPLY_NS, lambda run: station.reply(run, request, 0, b"no reply in time", None)
+        elif name in _REFUSALS:
+            status, body, retry_s = _REFUSALS[name]
+            return delay_ns, lambda run: station.reply(run, request, status, body, retry_s * SECOND_NS or None)
+
+        def heard(run: int) -> None:
+            reply = station.venue.http("GET", parts.path, parts.query, station.agenda.now_ns)
+            body = reply.body.encode()
+            if name == "snapshot_past":
+                body = kept[rng.randrange(len(kept))]
+            elif is_book:
+                kept.append(body)
+                del kept[:-_OLD_REPLIES]
+            if name == "rest_partial":
+                body = body[: len(body) // 2]
+            answer = partial(station.reply, run, request, reply.status, body, None)
+            station.agenda.at(station.agenda.now_ns + delay_ns // 2, answer)
+
+        return delay_ns // 2, heard
+
+    # a minute
+
+    def each_minute(self) -> None:
+        """A minute of the venue."""
+        station, rng, now_ns = self._station, self._rng, self._station.agenda.now_ns
+        name = self._chance.draw("minute")
+        if name in ("restart", "double_subscription") and not station.up:
+            name = None
+        match name:
+            case None:
+                return
+            case "burst":
+                market = station.venue.market
+                usual, market.rate = market.rate, market.rate * _BURST_FACTOR
+                station.agenda.at(now_ns + _BURST_NS, partial(setattr, market, "rate", usual))
+            case "day_cut" | "maintenance":
+                notice = station.dialect.maintenance() if name == "maintenance" else None
+                for wire in list(station.by_number.values()):
+                    if notice is not None:
+                        station.post(wire, notice.encode(), None)
+                    station.hang_up(wire)
+            case "clock_step":
+                station.clock.step(now_ns, rng.randrange(-2 * SECOND_NS, 2 * SECOND_NS))
+            case "clock_drift":
+                station.clock.drift(now_ns, rng.randrange(-500, 501))
+            case "double_subscription":
+                self._share(rng.choice(sorted(station.ids)))
+            case "restart":
+                if rng.getrandbits(1):
+                    # In the middle of the turn that takes the next frame.
+                    self.wants_kill = True
+                elif not self.wants_kill:
+                    station.kill()
+                    self.restart_soon()
+        self.note(name)
+
+    def restart_soon(self) -> None:
+        """Starts the plant again after a while."""
+        station = self._station
+        station.agenda.at(station.agenda.now_ns + self._rng.randrange(_DOWN_MOST_NS), station.start)
+
+    def _share(self, symbol: str) -> None:
+        """A second holder comes and goes."""
+        station = self._station
+        id_ = station.ids[symbol]
+        if id_ in self._shared:
+            return
+        self._shared.add(id_)
+        station.subscribe(symbol)
+        after_ns = self._rng.randrange(_SHARED_MOST_NS)
+        station.agenda.at(station.agenda.now_ns + after_ns, self._unshare, station.run, id_)
+
+    def _unshare(self, run: int, id_: int) -> None:
+        self._shared.discard(id_)
+        # A plant that began anew knows nothing of the second holder.
+        if run == self._station.run:
+            self._station.command("unsubscribe", instrument_ids=[id_])

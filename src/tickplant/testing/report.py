@@ -1,0 +1,91 @@
+"""What a simulated seed gave."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from tickplant.clock import rfc3339
+from tickplant.testing.checks import Violation
+from tickplant.testing.faults import Fired
+
+_VIOLATIONS_SHOWN = 10
+_FAULTS_BEFORE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One seed: the hash of all its records, what did not hold, which faults fired, and how much was checked."""
+
+    seed: int
+    faults_name: str
+    venues: list[str]
+    virtual_minutes: float
+    hash: str
+    violations: list[Violation]
+    fired: list[Fired]
+    counts: dict[str, int]
+
+    @property
+    def histogram(self) -> dict[str, int]:
+        """How often each fault fired, by name."""
+        return dict(sorted(Counter(fired.name for fired in self.fired).items()))
+
+    @property
+    def command(self) -> str:
+        """The command that plays this seed again."""
+        venues = ",".join(self.venues)
+        return (
+            f"tickplant sim --seed {self.seed} --faults {self.faults_name} --hours {self.virtual_minutes / 60:g} "
+            f"--venues {venues}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {
+            "seed": self.seed,
+            "hash": self.hash,
+            "violations": [
+                {"at": rfc3339(at_ns), "rule": rule, "instrument": instrument, "what": what}
+                for at_ns, rule, instrument, what in self.violations
+            ],
+            "faults": self.histogram,
+            "events": [
+                {"at": rfc3339(at_ns), "fault": name, "venue": venue, "detail": detail}
+                for at_ns, name, venue, detail in self.fired
+            ],
+            "counts": self.counts,
+            "command": self.command,
+        }
+
+
+def report_text(report: Report, *, every_fault: bool = False) -> str:
+    """The report for people: what was checked, which faults fired, and each violation with the faults before it."""
+    checked = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
+    faults = ", ".join(f"{name} {count}" for name, count in report.histogram.items()) or "none"
+    lines = [f"seed {report.seed}  {report.hash}", f"  checked: {checked}", f"  faults:  {faults}"]
+    if every_fault:
+        lines += [f"  {_fault_text(fired)}" for fired in report.fired]
+    for violation in report.violations[:_VIOLATIONS_SHOWN]:
+        where = f"{violation.rule}: {violation.instrument}".rstrip(": ")
+        lines.append(f"  VIOLATION {_time_text(violation.at_ns)} {where}: {violation.what}")
+        before = [fired for fired in report.fired if fired.at_ns <= violation.at_ns and _concerns(fired, violation)]
+        lines += [f"      after {_fault_text(fired)}" for fired in before[-_FAULTS_BEFORE:]]
+    if len(report.violations) > _VIOLATIONS_SHOWN:
+        lines.append(f"  and {len(report.violations) - _VIOLATIONS_SHOWN} more")
+    if report.violations:
+        lines.append(f"  again: {report.command}")
+    return "\n".join(lines)
+
+
+def _concerns(fired: Fired, violation: Violation) -> bool:
+    return not violation.instrument or violation.instrument.endswith(f".{fired.venue}")
+
+
+def _fault_text(fired: Fired) -> str:
+    return f"{_time_text(fired.at_ns)} {fired.venue} {fired.name} {fired.detail}".rstrip()
+
+
+def _time_text(at_ns: int) -> str:
+    return rfc3339(at_ns)[11:23]

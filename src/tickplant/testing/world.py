@@ -1,0 +1,217 @@
+"""A whole world in one process and in virtual time: markets, venues, network, clocks and a plant with its log.
+
+The same seed gives the same events, the same records and the same hash, on every machine. Nothing waits: time jumps to
+whatever happens next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tickplant import _native
+from tickplant.clock import SECOND_NS, seeded
+from tickplant.plant.budget import Budgets
+from tickplant.sim import build_venue
+from tickplant.sim.presets import VENUES
+from tickplant.testing.checks import Violation
+from tickplant.testing.faults import Chance, Fired, load_faults
+from tickplant.testing.report import Report
+from tickplant.testing.station import Heap, Station
+from tickplant.venues.settings import VenueSettings
+from tickplant.venues.table import find_venue
+
+START_NS = 1_790_000_000 * SECOND_NS
+"""When every world begins: some Monday in September 2026."""
+MINUTES = 30
+RATE = 10
+"""Orders a second of each venue."""
+INSTRUMENTS = 2
+
+_CALM_NS = 150 * SECOND_NS
+_REST_NS = 5 * SECOND_NS
+_LOOK_NS = 5 * SECOND_NS
+_MINUTE_NS = 60 * SECOND_NS
+_SEGMENT_BYTES = 1 << 20
+_HOT_BYTES_MOST = 64 << 20
+
+
+class World:
+    """Venues, the network and a plant. Times are virtual nanoseconds since the epoch."""
+
+    def __init__(
+        self,
+        path: Path,
+        hot_root: Path,
+        *,
+        seed: int,
+        faults: Mapping[str, float],
+        venues: Sequence[str] = VENUES,
+        instruments: int = INSTRUMENTS,
+        rate: int = RATE,
+    ) -> None:
+        self.now_ns = START_NS
+        self.budgets = Budgets()
+        self._heap = Heap()
+        self.path = path
+        options = {
+            "segment_bytes": _SEGMENT_BYTES,
+            "hot_bytes_max": _HOT_BYTES_MOST,
+            "sync": "none",
+            "sync_interval_ms": 100,
+            "hot_root": str(hot_root),
+        }
+        self._log = _native.LogHandle(str(path), json.dumps(options).encode())
+        self.stations: list[Station] = []
+        for name in venues:
+            venue = build_venue(
+                name, seed=seeded(f"{seed} {name}").getrandbits(60), start_ns=START_NS, instrument_count=instruments,
+                rate=rate,
+            )  # fmt: skip
+            rules = find_venue(name)
+            settings = VenueSettings(instruments=venue.symbols)
+            chance = Chance(seeded(f"faults {seed} {name}"), faults)
+            number = seeded(f"plant {seed} {name}").getrandbits(60)
+            self.stations.append(Station(self, venue, rules, settings, self._log, chance, seed=number))
+        for station in self.stations:
+            station.start()
+            self.at(station.venue.next_ns(), station.move)
+        self.at(self.now_ns + SECOND_NS, self._each_second)
+        self.at(self.now_ns + _LOOK_NS, self._look)
+        self.at(self.now_ns + _MINUTE_NS, self._each_minute)
+
+    def at(self, at_ns: int, act: Callable[..., None], *arguments: Any) -> None:
+        """Lets something happen at a time."""
+        self._heap.push(at_ns, act, arguments)
+
+    def run(self, seconds: float) -> None:
+        """Lets virtual time pass."""
+        until_ns = self.now_ns + round(seconds * SECOND_NS)
+        while (due := self._heap.pop(until_ns)) is not None:
+            at_ns, act, arguments = due
+            self.now_ns = max(self.now_ns, at_ns)
+            act(*arguments)
+        self.now_ns = until_ns
+
+    def station(self, venue: str) -> Station:
+        """A venue's station by its name (`kraken`)."""
+        return next(station for station in self.stations if station.venue.name == venue)
+
+    def settle(self) -> None:
+        """No more faults, time to heal, then the markets stand still and everything is held against the venues."""
+        for station in self.stations:
+            station.chance.on = False
+        self.run(_CALM_NS / SECOND_NS)
+        for station in self.stations:
+            station.venue.market.running = False
+        self.run(_REST_NS / SECOND_NS)
+        for station in self.stations:
+            station.at_rest()
+
+    def close(self) -> None:
+        """Ends the plant in order and derives every lane's records again from its journal."""
+        for station in self.stations:
+            station.close()
+            found = json.loads(_native.rebuild(str(self.path), station.lane))
+            if found["first_difference"] is not None:
+                station.checker.say(
+                    self.now_ns, "rebuild", 0, f"record {found['first_difference']} is derived differently"
+                )
+
+    @property
+    def violations(self) -> list[Violation]:
+        """What did not hold, by time."""
+        return sorted(violation for station in self.stations for violation in station.checker.violations)
+
+    @property
+    def fired(self) -> list[Fired]:
+        """The faults that fired, by time."""
+        return sorted(fired for station in self.stations for fired in station.injury.fired)
+
+    @property
+    def hash(self) -> str:
+        """Over the records of all lanes and runs, as 32 hexadecimal digits; complete once the world is closed."""
+        digest = blake2b(digest_size=16)
+        for station in self.stations:
+            digest.update(f"{station.lane} {' '.join(station.digests)}\n".encode())
+        return digest.hexdigest()
+
+    def _each_second(self) -> None:
+        for station in self.stations:
+            station.injury.each_second()
+        self.at(self.now_ns + SECOND_NS, self._each_second)
+
+    def _each_minute(self) -> None:
+        for station in self.stations:
+            station.injury.each_minute()
+        self.at(self.now_ns + _MINUTE_NS, self._each_minute)
+
+    def _look(self) -> None:
+        for station in self.stations:
+            station.checker.look(self.now_ns)
+        self.at(self.now_ns + _LOOK_NS, self._look)
+
+
+@contextlib.contextmanager
+def world(
+    *,
+    seed: int,
+    faults: str | Mapping[str, float] = "calm",
+    venues: Sequence[str] = VENUES,
+    instruments: int = INSTRUMENTS,
+    rate: int = RATE,
+) -> Iterator[World]:
+    """A world whose log is thrown away afterwards. `faults` is a preset, a TOML file, or probabilities by name.
+
+    Raises ConfigError for unknown faults, ValueError for an unknown venue.
+    """
+    chosen = load_faults(faults) if isinstance(faults, str) else faults
+    memory = Path("/dev/shm")
+    with (
+        TemporaryDirectory(prefix="tickplant-sim-") as directory,
+        TemporaryDirectory(prefix="tickplant-sim-", dir=memory if memory.is_dir() else None) as hot,
+    ):
+        yield World(
+            Path(directory) / "log",
+            Path(hot),
+            seed=seed,
+            faults=chosen,
+            venues=venues,
+            instruments=instruments,
+            rate=rate,
+        )
+
+
+def simulate(
+    seed: int,
+    *,
+    faults: str | Mapping[str, float] = "storm",
+    minutes: float = MINUTES,
+    venues: Sequence[str] = VENUES,
+    instruments: int = INSTRUMENTS,
+    rate: int = RATE,
+) -> Report:
+    """One seed from its start to the proof at its end."""
+    with world(seed=seed, faults=faults, venues=venues, instruments=instruments, rate=rate) as simulated:
+        simulated.run(minutes * 60)
+        simulated.settle()
+        simulated.close()
+        counts: Counter[str] = Counter()
+        for station in simulated.stations:
+            counts.update(station.checker.counts)
+        return Report(
+            seed=seed,
+            faults_name=faults if isinstance(faults, str) else "given",
+            venues=list(venues),
+            virtual_minutes=minutes,
+            hash=simulated.hash,
+            violations=simulated.violations,
+            fired=simulated.fired,
+            counts=dict(counts),
+        )

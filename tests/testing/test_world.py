@@ -1,0 +1,99 @@
+"""A world in virtual time: the same seed is the same run, calm ones are clean, and the checkers see what is wrong."""
+
+import dataclasses
+
+import pytest
+
+from tickplant.errors import ConfigError
+from tickplant.sim.presets import VENUES
+from tickplant.testing import FAULTS, PRESETS, load_faults, simulate, world
+from tickplant.testing.faults import check_faults
+from tickplant.testing.report import report_text
+
+
+@pytest.mark.parametrize("faults", ["calm", "storm"])
+def test_a_seed_is_one_run(faults):
+    first, second = (simulate(5, faults=faults, minutes=2) for _ in range(2))
+    assert first == second
+    assert first.counts["book_messages"] > 1000
+    assert first.counts["trades"] > 500
+    other = simulate(6, faults=faults, minutes=2)
+    assert other.hash != first.hash
+
+
+def test_a_calm_world_is_clean_and_every_book_is_compared():
+    with world(seed=1) as calm:
+        calm.run(60)
+        calm.settle()
+        for station in calm.stations:
+            assert all(checked.messages > 100 for checked in station.checked.values()), station.lane
+        calm.close()
+        assert calm.violations == []
+        assert calm.fired == []
+
+
+def test_every_fault_of_storm_can_fire():
+    fired = set()
+    for seed in range(3):
+        fired |= set(
+            simulate(seed, faults={name: min(1.0, 20 * p) for name, p in PRESETS["storm"].items()}, minutes=5).histogram
+        )
+    assert fired == set(PRESETS["storm"])
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_a_book_that_differs_in_one_level_is_seen(venue):
+    with world(seed=2, venues=[venue]) as lied_to:
+        lied_to.run(20)
+        checked = next(iter(lied_to.stations[0].checked.values()))
+        key = min(checked.held)
+        checked.held[key] += 1
+        checked.set_level(ord("M"), ord("A" if key[0] else "B"), key[1], checked.held[key])
+        lied_to.run(20)
+        assert {violation.rule for violation in lied_to.violations} == {"books"}
+
+
+def test_a_lost_or_repeated_trade_is_seen():
+    with world(seed=2, venues=["kraken"]) as lied_to:
+        lied_to.run(60)
+        checked = next(iter(lied_to.stations[0].checked.values()))
+        middle = sorted(checked.trades)[len(checked.trades) // 2]
+        checked.trades.remove(middle)
+        checked.trades.add(checked.trade_last + 1)
+        lied_to.settle()
+        told = " ".join(violation.what for violation in lied_to.violations)
+        assert str(middle) in told
+        assert "twice" in told
+
+
+def test_a_subscription_that_is_not_there_is_seen():
+    with world(seed=2, venues=["binance"]) as lied_to:
+        lied_to.run(20)
+        station = lied_to.stations[0]
+        wire = next(iter(station.by_number.values()))
+        key = station.venue.subscriptions(wire.number)[1]
+        station.venue._subscribers.remove(key, wire.number)
+        lied_to.settle()
+        assert "intended" in {violation.rule for violation in lied_to.violations}
+
+
+def test_faults_are_named_in_files_and_mistakes_are_told(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('[faults]\npreset = "flaky"\ndrop = 0.5\n')
+    assert load_faults(str(path)) == {**PRESETS["flaky"], "drop": 0.5}
+    for table, what in [({"dorp": 0.1}, "dorp"), ({"drop": 2}, "drop"), ({"preset": "gale"}, "gale")]:
+        with pytest.raises(ConfigError, match=what):
+            check_faults(table)
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_faults("nowhere")
+    assert all(name in {fault.name for fault in FAULTS} for preset in PRESETS.values() for name in preset)
+
+
+def test_a_report_names_the_command_that_plays_it_again():
+    with world(seed=3, venues=["kraken"]) as broken:
+        broken.run(5)
+        broken.stations[0].checker.say(broken.now_ns, "books", 1, "made up")
+        violations = broken.violations
+    report = dataclasses.replace(simulate(3, faults="calm", minutes=0.1, venues=["kraken"]), violations=violations)
+    assert "again: tickplant sim --seed 3 --faults calm" in report_text(report)
+    assert "VIOLATION 14:13:25.000 books: BTC/USD.KRAKEN: made up" in report_text(report)
