@@ -32,13 +32,11 @@ def test_a_calm_world_is_clean_and_every_book_is_compared():
         assert calm.fired == []
 
 
-def test_every_fault_of_storm_can_fire():
-    fired = set()
-    for seed in range(3):
-        fired |= set(
-            simulate(seed, faults={name: min(1.0, 20 * p) for name, p in PRESETS["storm"].items()}, minutes=5).histogram
-        )
-    assert fired == set(PRESETS["storm"])
+def test_every_fault_of_storm_fires():
+    """At twice the likelihood, so that three short worlds are enough."""
+    wilder = {name: 2 * probability for name, probability in PRESETS["storm"].items()}
+    fired = {name for seed in range(3) for name in simulate(seed, faults=wilder, minutes=10).histogram}
+    assert fired == set(wilder)
 
 
 @pytest.mark.parametrize("venue", VENUES)
