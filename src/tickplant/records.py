@@ -216,16 +216,25 @@ class Repair(IntEnum):
     """The trades that the venue sent again on subscribing."""
     LATE = 2
     """It came late on the same connection, out of order."""
+    SNAPSHOT = 3
+    """A new snapshot: the book is right again, what it went through in between is lost."""
 
 
 class Quality(IntEnum):
     """The quality of an interval in the coverage ledger."""
 
     COMPLETE = 1
+    """Every message is accounted for, by numbers or checksums."""
     GAP = 2
+    """Something is missing, or the stream is wanted and not there."""
     STALE = 3
+    """The connection was silent for longer than it may be."""
     UNPROVEN = 4
+    """It came without a hole that could be seen, but nothing would show one."""
     SHADOW_CHECKED = 5
+    """Complete, and an independent source said the same."""
+    OFF = 6
+    """Not wanted any more, or the plant ended: what was open ends here."""
 
 
 class _Table:

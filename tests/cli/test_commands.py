@@ -193,3 +193,32 @@ def test_an_address_that_refuses_is_a_state_with_its_reason_and_the_next_try(tmp
     assert "WAITING  CONNECT_FAILED" in ended.err
     assert "refused" in ended.err
     assert "next try at" in ended.err
+
+
+def test_coverage_as_picture_table_and_json(demo, tmp_path):
+    shown = call(
+        "coverage",
+        "BTC/USD.KRAKEN",
+        "--log",
+        demo.log,
+        "--png",
+        tmp_path / "c.png",
+        env=ENVIRONMENT | {"COLUMNS": "80"},
+    )
+    assert shown.code == 0, shown.err
+    book, trades, ticker = shown.out.splitlines()[:3]
+    assert book.startswith("book    ×")
+    assert "▓▓▓▓" in book
+    assert len(book) <= 80
+    assert "▓▓▓▓" in trades
+    assert "░░░░" in ticker
+    assert "AWAITING_SNAPSHOT  SNAPSHOT" in shown.out
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    said = json.loads(call("coverage", "BTC/USD.KRAKEN", "--log", demo.log, "--json").out)
+    assert sum(said["seconds"]["BOOK"].values()) == pytest.approx((said["end"] - said["start"]) / 1e9)
+    assert {row["stream"] for row in said["intervals"]} == {"BOOK", "TRADES", "TICKER"}
+    none = call("coverage", "BTC/USD.KRAKEN", "2020-01-01", "2020-01-02", "--log", demo.log)
+    assert (none.code, none.out) == (0, "BTC/USD.KRAKEN: the log says nothing of this time\n")
+    refused = call("coverage", "BTC/USD.KRAKEN", "--log", demo.log, "--png", tmp_path / "no" / "c.png")
+    assert refused.code == 3
+    assert "cannot be written" in refused.err

@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from tickplant import __version__
-from tickplant.cli import about, bench, common, control, demo, imports, read, run
+from tickplant.cli import about, bench, common, control, demo, imports, run
+from tickplant.cli.ask import coverage, read
 from tickplant.cli.common import Exit
 from tickplant.cli.doctor import doctor
 from tickplant.cli.sim import simulate
@@ -49,6 +50,7 @@ app.command()(run.record)
 app.command("import")(imports.import_files)
 app.command()(read.tail)
 app.command()(read.book)
+app.command()(coverage.coverage)
 app.command()(tape_route.route)
 app.command(context_settings={"allow_interspersed_args": False})(tape_route.lb)
 app.command("serve-tape")(tape_serve.serve_tape)

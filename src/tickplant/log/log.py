@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from tickplant._native import LogDirectory, Reader
 from tickplant.errors import UnknownInstrument
 from tickplant.log.book import Book, BookLevel, given
+from tickplant.log.coverage import CoverageLedger, of_rows
 from tickplant.log.reading import Records
 from tickplant.log.times import Time, to_nanos
 from tickplant.records import BookState
@@ -145,6 +146,22 @@ class Log:
             index,
             state_hash,
         )
+
+    def coverage(self, instrument: str, start: Time | None = None, end: Time | None = None) -> CoverageLedger:
+        """How good the log is of an instrument, from when to when: complete, gaps with their numbers, cause and repair.
+
+        Args:
+            instrument: its name.
+            start: receive time from which it is asked for; None: the first that is kept.
+            end: receive time before which; None: now.
+
+        Raises:
+            UnknownInstrument: the log has no such instrument.
+            ValueError: a time that is none.
+        """
+        first = None if start is None else to_nanos(start)
+        last = None if end is None else to_nanos(end)
+        return of_rows(instrument, first, last, self._directory.coverage(self._id_of(instrument), first, last))
 
     def _id_of(self, instrument: str) -> int:
         numbers = {name: number for number, name in self._directory.instruments()}

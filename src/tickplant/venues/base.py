@@ -191,6 +191,7 @@ class Venue:
             hashes=hash_plan(settings),
             shadow_every=shadow_every(self.title, self.book, settings),
             budgets=budgets(self, settings),
+            coverage_every=round(settings.coverage_every_s * 1_000_000_000),
             messages_per_second=self.messages_per_second,
             instruments=[self._instrument(s, i, settings, known.get(s)) for s, i in instruments.items()],
         )

@@ -139,6 +139,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     hashes: HashPlan = HashPlan()
     shadow_every: int = 0
     budgets: Budgets = Budgets()
+    coverage_every: int = 0
     messages_per_second: int
     instruments: list[InstrumentPlan]
 

@@ -69,5 +69,7 @@ class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The state of each book is hashed after each snapshot and then with the first message after so many seconds."""
     shadow_every_s: Interval | None = None
     """Each book is compared with a fetched snapshot about so often; 0: never. Default 300 where the venue allows it."""
+    coverage_every_s: Interval = 60.0
+    """What the coverage ledger says of each stream is said again at least so often; 0: no ledger is kept."""
     hash_updates: Updates = 0
     """It is hashed with each so many-th message of its book. Both 0: never."""

@@ -146,9 +146,24 @@ words! {
         Replay = 1,
         /// It came late on the same connection, out of order.
         Late = 2,
+        /// A new snapshot: the book is right again, what it went through in between is lost.
+        Snapshot = 3,
     }
     /// The quality of an interval in the coverage ledger.
-    Quality: u8 { Complete = 1, Gap = 2, Stale = 3, Unproven = 4, ShadowChecked = 5, }
+    Quality: u8 {
+        /// Every message is accounted for, by numbers or checksums.
+        Complete = 1,
+        /// Something is missing, or the stream is wanted and not there.
+        Gap = 2,
+        /// The connection was silent for longer than it may be.
+        Stale = 3,
+        /// It came without a hole that could be seen, but nothing would show one.
+        Unproven = 4,
+        /// Complete, and an independent source said the same.
+        ShadowChecked = 5,
+        /// Not wanted any more, or the plant ended: what was open ends here.
+        Off = 6,
+    }
 }
 
 /// Last record of one venue message: readers never act on half a message.

@@ -10,12 +10,13 @@
 //! - `subscriptions`: intended and actual subscriptions, requests, what venues answer;
 //! - `books`: snapshots, updates, proofs, resyncs, over the pure chain rules of `sync`;
 //! - `budget`: what the control thread grants out of the budgets of an address;
-//! - `trades`: ids, replays, holes; `records`: the 64 bytes of each fact.
+//! - `trades`: ids, replays, holes; `coverage`: the ledger of what is complete; `records`: the 64 bytes of each fact.
 
 pub mod arrows;
 mod books;
 mod budget;
 mod connection;
+mod coverage;
 mod frames;
 mod hashes;
 pub mod journal;
@@ -69,6 +70,7 @@ pub struct Session {
     shadow: books::Shadow,
     /// What it holds of the budget of fetches.
     purse: budget::Purse,
+    round: coverage::Round,
     next_id: u64,
     now: Nanos,
     /// The time of the last `WakeAt` that has not come yet.
@@ -102,6 +104,7 @@ struct Instrument {
     items: Vec<Item>,
     sync: BookSync,
     hashes: hashes::HashClock,
+    ledger: coverage::Ledger,
     trades: TradeStream,
     /// xxh3 of the last definition's text; 0 before the first.
     definition: u64,
@@ -172,6 +175,7 @@ impl Session {
             fetch_after: 0,
             shadow: books::Shadow::default(),
             purse: budget::Purse::default(),
+            round: coverage::Round::default(),
             next_id: 1,
             now: 0,
             wake: None,
@@ -203,6 +207,7 @@ impl Session {
             Input::Start { .. } => {
                 self.started = true;
                 self.unsettled = true;
+                self.begin_coverage(out);
             }
             Input::Frame { connection, payload } => self.on_frame(connection, payload, out),
             Input::Opened { connection } => self.on_opened(connection, out),
@@ -240,6 +245,7 @@ impl Session {
                 break;
             }
         }
+        self.settle_coverage(out);
         let links = (0..self.links.len()).filter_map(|connection| self.link_deadline(connection as Connection));
         let requests = self.pending.iter().map(|pending| pending.until);
         let requests = requests.chain(self.given_up.first().map(|given_up| given_up.0));
@@ -249,6 +255,7 @@ impl Session {
             .chain(requests)
             .chain(self.books_deadline())
             .chain(self.listing_deadline())
+            .chain(self.coverage_deadline())
             .filter(|&at| at != Nanos::MAX)
             .min();
         if let Some(at) = next {

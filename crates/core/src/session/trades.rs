@@ -33,7 +33,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct TradeStream {
     /// The largest id so far; UNDEF before the first.
-    last: u64,
+    pub(super) last: u64,
     ts_last: Nanos,
     holes: Vec<(u64, u64)>,
     duplicates_in_row: u32,
@@ -162,6 +162,7 @@ impl Session {
         instrument.counters.messages += u64::from(open);
         written.into_iter().for_each(|line| records::end_message(out, line));
         instrument.tell_filled(stamp, &mut filled, out);
+        instrument.ledger.heard(Stream::Trades, stamp.at);
     }
 }
 
@@ -186,6 +187,7 @@ impl Instrument {
             }
             return (!known).then_some(BookState::Live);
         }
+        let before_id = self.trades.last;
         let place = self.trades.place(trade.id, trade.snapshot);
         let refilled = match place {
             Place::Fills => true,
@@ -204,12 +206,13 @@ impl Instrument {
                 return None;
             }
             Place::Fills => self.trades.ts_last = before,
-            Place::Next => {}
+            Place::Next => self.ledger.trade_next(trade.id, trade.snapshot, stamp, out),
         }
         self.trades.left = false;
         if let Some((first, last, cause)) = hole {
             self.tell_filled(stamp, filled, out);
             self.counters.gaps += u64::from(cause != Reason::Unsubscribed);
+            self.ledger.trade_hole((first, last), cause, before_id, stamp, out);
             self.counters.records += 1;
             records::gap(out, stamp, &self.trade_hole((first, last), cause, (before, trade.ts_event), Repair::None));
         }
@@ -234,6 +237,7 @@ impl Instrument {
         if let Some(run) = filled.take() {
             self.counters.records += 1;
             let times = (run.ts_event, run.ts_end);
+            self.ledger.trades_filled((run.first, run.last), run.from, stamp, out);
             records::gap(out, stamp, &self.trade_hole((run.first, run.last), Reason::TradeIdGap, times, run.from));
         }
     }

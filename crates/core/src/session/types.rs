@@ -149,6 +149,9 @@ pub struct Plan {
     /// Which budgets of an address are granted by the control thread; a journal from before there were such has none.
     #[serde(default)]
     pub budgets: Budgets,
+    /// What is open of the coverage ledger is said again so often, in ns; 0: no ledger is kept.
+    #[serde(default)]
+    pub coverage_every: Nanos,
     /// Client messages in a second that the venue allows on one connection; further ones wait their turn.
     pub messages_per_second: u32,
     pub instruments: Vec<InstrumentPlan>,

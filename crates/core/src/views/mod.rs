@@ -1,11 +1,12 @@
 //! Reader-side views: what a reader derives from LEVEL records without asking the plant.
 //!
 //! [`Replica`] holds one instrument's book as the log tells it, [`Views`] turns the records of a lane into wide rows
-//! (`mbp-1`, `mbp-10`, `bbo`), [`AsOf`] stops a replica at a moment of either clock.
+//! (`mbp-1`, `mbp-10`, `bbo`), [`AsOf`] stops a replica at a moment of either clock, [`coverage`] tells how good it was when.
 
 mod as_of;
 pub mod checkpoint;
 mod checkpointer;
+mod coverage;
 mod replica;
 mod row;
 mod rows;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use as_of::{book_at, AsOf, Moment};
 pub use checkpointer::Checkpointer;
+pub use coverage::{coverage, Interval, Painter};
 pub use replica::{Fed, Replica};
 pub use row::*;
 pub use rows::{ViewError, Views};

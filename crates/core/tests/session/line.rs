@@ -414,6 +414,7 @@ pub fn plan(rule: Acknowledged, book: BookPlan, symbols: &[&str]) -> Plan {
         hashes: HashPlan::default(),
         shadow_every: 0,
         budgets: Budgets::default(),
+        coverage_every: 0,
         timing: Timing {
             ping_every: 15 * second,
             ping_timeout: 10 * second,

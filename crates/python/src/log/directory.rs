@@ -9,13 +9,16 @@ use std::path::PathBuf;
 use tickplant_core::book::hash::hash_book;
 use tickplant_core::log::{LaneReader, LogDir, Position, ReadError};
 use tickplant_core::record::{Kind, Side, UNDEF_U64};
-use tickplant_core::views::{book_at, Checkpointer, Moment, Replica};
+use tickplant_core::views::{self, book_at, Checkpointer, Moment, Replica};
 
 /// One price level: price text, size text, order count.
 type LevelRow = (String, String, u32);
 
 /// A book at a moment, for `tickplant.log.book`: lane, index, state, sequence, ts_event, ts_recv, bids, asks, hash.
 type BookRow = (String, u64, u8, u64, u64, u64, Vec<LevelRow>, Vec<LevelRow>, u64);
+
+/// An interval of the ledger: lane, stream, quality, since, until, first, last, cause, repaired_from, count.
+type CoverageRow = (String, u8, u8, u64, u64, u64, u64, u8, u8, u32);
 
 /// An open log directory, for reading.
 #[pyclass(frozen, module = "tickplant._native")]
@@ -89,6 +92,25 @@ impl LogDirectory {
     fn blob<'py>(&self, py: Python<'py>, lane: &str, index: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let blob = py.detach(|| self.blob_of(lane, index));
         Ok(self.read(lane, blob)?.map(|bytes| PyBytes::new(py, &bytes)))
+    }
+
+    /// The coverage ledger of an instrument between two receive times, by stream and time.
+    fn coverage(
+        &self,
+        py: Python<'_>,
+        instrument_id: u32,
+        start: Option<u64>,
+        end: Option<u64>,
+    ) -> PyResult<Vec<CoverageRow>> {
+        let lanes = self.lanes()?;
+        let (start, end) = (start.unwrap_or(0), end.unwrap_or(UNDEF_U64));
+        let found = py.detach(|| views::coverage(&self.log, instrument_id, start, end));
+        let row = |(lane, one): (usize, views::Interval)| {
+            let name = lanes.get(lane).cloned().unwrap_or_default();
+            let (numbers, words) = ((one.first, one.last), (one.cause, one.repaired_from));
+            (name, one.stream, one.quality, one.since, one.until, numbers.0, numbers.1, words.0, words.1, one.count)
+        };
+        Ok(self.read("", found)?.into_iter().map(row).collect())
     }
 
     /// The book of an instrument at a moment: of the lane whose records say most lately. None where no lane knows of it.

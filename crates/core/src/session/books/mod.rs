@@ -1,5 +1,6 @@
 //! Books: snapshots, updates and their proofs; [`recovery`] makes right what they disprove, [`life`] follows subscriptions.
 
+mod cover;
 mod life;
 mod recovery;
 mod shadow;
@@ -114,6 +115,7 @@ impl Session {
             ..Fact::new(Subject::Book, from as u8, to as u8, reason)
         };
         records::status(out, stamp, &fact);
+        self.cover_book(slot, reason, out);
         self.unsettled = true;
     }
 
@@ -178,6 +180,7 @@ impl Session {
         let stamp = self.stamp();
         let instrument = &mut self.instruments[slot as usize];
         instrument.counters.gaps += 1;
+        instrument.ledger.missing(first, last);
         instrument.counters.records += 1;
         let (instrument_id, stream, repaired_from) = (instrument.id, Stream::Book, Repair::None);
         records::gap(
@@ -263,6 +266,7 @@ impl Session {
         let stamp = self.stamp();
         let instrument = &mut self.instruments[slot as usize];
         instrument.sync.ts_last = incoming.ts_event;
+        instrument.ledger.heard(Stream::Book, stamp.at);
         let message = Message {
             instrument_id: instrument.id,
             sequence: incoming.chain.last,

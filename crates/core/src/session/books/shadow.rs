@@ -219,6 +219,7 @@ impl Session {
         let instrument = &mut self.instruments[slot as usize];
         let sync = &mut instrument.sync;
         let since = std::mem::replace(&mut sync.checked_at, at).max(sync.joined_at);
+        instrument.ledger.agreed(sync.position.last, at);
         out.record(&Coverage {
             ts_event: since,
             ts_recv: at,

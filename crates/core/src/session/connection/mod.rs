@@ -40,7 +40,7 @@ pub(super) struct Link {
     retry_at: Nanos,
     live_since: Option<Nanos>,
     entered: Nanos,
-    last_seen: Nanos,
+    pub(super) last_seen: Nanos,
     entry: Entry,
     ping_at: Nanos,
     /// The number and time of a ping that is unanswered.
@@ -452,6 +452,7 @@ mod tests {
             hashes: super::super::HashPlan::default(),
             shadow_every: 0,
             budgets: Budgets::default(),
+            coverage_every: 0,
             timing: timing(),
             messages_per_second: 0,
             instruments: Vec::new(),

@@ -5,6 +5,7 @@ mod requests;
 
 use super::arrows::{self, SUBSCRIPTION_ARROWS};
 use super::books::BookSync;
+use super::coverage::Ledger;
 use super::records::{self, Fact};
 use super::symbols::{Slot, NO_SLOT};
 use super::trades::TradeStream;
@@ -39,6 +40,8 @@ impl Shape {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
     pub(super) state: SubscriptionState,
+    /// Why it is in its state.
+    pub(super) reason: Reason,
     /// The request that is to be answered.
     pub(super) request: u64,
     /// Requests that were not answered in time since the last answer; they outlive the connection.
@@ -56,7 +59,16 @@ pub(super) struct Item {
 impl Default for Item {
     fn default() -> Self {
         let state = SubscriptionState::Unsubscribed;
-        Self { state, request: 0, strikes: 0, alone: false, again: false, listed: false, depth: 0 }
+        Self {
+            state,
+            reason: Reason::Requested,
+            request: 0,
+            strikes: 0,
+            alone: false,
+            again: false,
+            listed: false,
+            depth: 0,
+        }
     }
 }
 
@@ -148,6 +160,7 @@ impl Session {
                 items: vec![Item::default(); self.plan.channels.len()],
                 sync: BookSync::new(&self.plan.book, plan.depth, scales),
                 hashes: Default::default(),
+                ledger: Ledger::new(plan.id, self.plan.coverage_every > 0),
                 trades: TradeStream::new(),
                 definition: 0,
                 counters: Counters::default(),
@@ -291,6 +304,7 @@ impl Session {
             return;
         }
         item.state = to;
+        item.reason = reason;
         match to {
             SubscriptionState::Unsubscribed => item.again = false,
             SubscriptionState::Active | SubscriptionState::Refused => item.request = 0,

@@ -1,4 +1,5 @@
 //! Proofs beside the chain and the checksum.
 
+mod coverage;
 mod hashes;
 mod shadow;

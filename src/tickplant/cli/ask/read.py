@@ -44,7 +44,7 @@ def tail(
     """
     if as_csv and json:
         raise ConfigError("--csv and --json exclude each other", file="command line", expected="one of them")
-    rows = _rows(Log.open(log), schema, instrument, _time(start), _time(end), follow=follow, limit=limit)
+    rows = _rows(Log.open(log), schema, instrument, parse_time(start), parse_time(end), follow=follow, limit=limit)
     try:
         if json:
             for row in rows:
@@ -78,7 +78,7 @@ def book(
     Example: tickplant book BTC/USD.KRAKEN --log data --at 2026-11-21T09:30:00Z
     """
     name = str(InstrumentId.parse(instrument))
-    found = Log.open(log).book(name, at=_time(at), known_at=_time(known_at), depth=depth or None)
+    found = Log.open(log).book(name, at=parse_time(at), known_at=parse_time(known_at), depth=depth or None)
     row = _book_row(name, found)
     if json:
         print_json(row)
@@ -166,7 +166,7 @@ def rfc3339_ns(time_ns: int) -> str:
     return f"{rfc3339(seconds * SECOND_NS)[:19]}.{rest:09}Z"
 
 
-def _time(text: str | None) -> int | None:
+def parse_time(text: str | None) -> int | None:
     if text is None:
         return None
     try:

@@ -1,0 +1,67 @@
+//! What a book's state means for the coverage ledger.
+
+use super::{BookSync, Session};
+use crate::record::{BookState, Quality, Reason, Stream};
+use crate::session::coverage::Turn;
+use crate::session::symbols::Slot;
+use crate::session::types::{Checksum, Continuity, Out, StreamName};
+
+impl BookSync {
+    /// The last number that the book holds; UNDEF where the venue gives none.
+    pub(in crate::session) fn number(&self) -> u64 {
+        self.position.last
+    }
+}
+
+impl Session {
+    /// Lets the ledger follow a book. What disproves it reaches back to the last message that was proven, or to the last
+    /// independent agreement where only such a one could disprove it.
+    pub(in crate::session) fn cover_book(&mut self, slot: Slot, reason: Reason, out: &mut Out) {
+        if self.plan.coverage_every == 0 {
+            return;
+        }
+        let instrument = &self.instruments[slot as usize];
+        let sync = &instrument.sync;
+        let is_wanted = instrument.holders > 0 && instrument.wants(StreamName::Book) && !self.draining;
+        let quality = match sync.state {
+            BookState::Live if self.is_loss_seen() => Some(Quality::Complete),
+            BookState::Live => Some(Quality::Unproven),
+            BookState::Stale => Some(Quality::Stale),
+            BookState::Closed if !is_wanted => None,
+            _ => Some(Quality::Gap),
+        };
+        let since = match sync.state {
+            BookState::Gap | BookState::Mismatch if reason == Reason::ShadowMismatch => {
+                sync.joined_at.max(sync.checked_at)
+            }
+            BookState::Gap | BookState::Mismatch => instrument.ledger.heard_at(Stream::Book),
+            BookState::Closed => self.book_seen(),
+            _ => self.now,
+        };
+        let cause = if reason == Reason::None { Reason::AwaitingSnapshot } else { reason };
+        let to = quality.map(|quality| match quality {
+            Quality::Complete | Quality::Unproven => (quality, Reason::None),
+            _ => (quality, cause),
+        });
+        let turn = Turn { to, since, number: sync.position.last };
+        let stamp = self.stamp();
+        self.instruments[slot as usize].ledger.turn(Stream::Book, turn, stamp, out);
+    }
+
+    /// Whether a message that is lost shows, by its number or by the next checksum.
+    fn is_loss_seen(&self) -> bool {
+        let book = &self.plan.book;
+        book.connection_numbered
+            || book.checksum != Checksum::None
+            || matches!(book.continuity, Continuity::Range | Continuity::Previous)
+    }
+
+    /// When the connection that carries books last gave a sign of life; now while it is open.
+    fn book_seen(&self) -> u64 {
+        let carries = self.plan.channels.iter().find(|channel| channel.stream == StreamName::Book);
+        match carries.map(|channel| channel.route) {
+            Some(route) if !self.links[route].is_open() => self.last_seen(route as u16),
+            _ => self.now,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+"""The coverage ledger over the whole river: what a recording lacks, and what a killed plant left."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import signal
+from itertools import pairwise
+from pathlib import Path
+
+from tickplant import Log, _native
+from tickplant.cli import main
+from tickplant.clock import wall_ns
+from tickplant.plant.control import send_command
+from tickplant.records import Quality, Reason, Repair, Stream
+
+from .conftest import simulated, until
+from .test_kills import PLANT, process
+
+SPOT = "hftbacktest-binance-spot-btcusdt-20240808.gz"
+
+
+def import_lines(tmp_path: Path, name: str, lines: list[bytes], capsys) -> Log:
+    source = tmp_path / f"{name}.gz"
+    source.write_bytes(gzip.compress(b"\n".join(lines) + b"\n", 1))
+    log = tmp_path / name
+    main.call(["import", str(source), "--format", "hftbacktest", "--venue", "BINANCE", "--log", str(log), "--json"])
+    capsys.readouterr()
+    return Log.open(log)
+
+
+def test_a_recording_is_complete_and_a_removed_line_is_a_gap_with_its_numbers(recording, tmp_path, capsys):
+    lines = gzip.decompress(recording(SPOT).read_bytes()).splitlines()
+    whole = import_lines(tmp_path, "whole", lines, capsys).coverage("BTCUSDT.BINANCE")
+    book = [one for one in whole if one.stream is Stream.BOOK]
+    assert [one.quality for one in book] == [Quality.GAP, Quality.COMPLETE]
+    assert (book[0].cause, book[0].repaired_from) == (Reason.AWAITING_SNAPSHOT, Repair.SNAPSHOT)
+
+    depths = [at for at, line in enumerate(lines) if b"depthUpdate" in line]
+    removed = depths[len(depths) // 2]
+    numbers = [int(re.search(rb'"%s":(\d+)' % key, lines[removed])[1]) for key in (b"U", b"u")]
+    times = [int(lines[depths[len(depths) // 2 + side]].split()[0]) for side in (-1, 1)]
+    log = import_lines(tmp_path, "holed", lines[:removed] + lines[removed + 1 :], capsys)
+    holed = [one for one in log.coverage("BTCUSDT.BINANCE") if one.stream is Stream.BOOK]
+    assert [one.quality for one in holed] == [Quality.GAP, Quality.COMPLETE, Quality.GAP]
+    gap = holed[-1]
+    assert [gap.first, gap.last] == numbers
+    assert (gap.cause, gap.repaired_from, gap.count) == (Reason.SEQUENCE_GAP, Repair.NONE, numbers[1] - numbers[0] + 1)
+    # It is missing since the last good message, which came before the one that shows it.
+    assert gap.start == times[0] < times[1]
+    assert holed[1].last == numbers[0] - 1
+    assert json.loads(_native.rebuild(log.path, "binance"))["first_difference"] is None
+
+
+async def test_a_killed_plant_leaves_a_hole_that_nothing_covers(tmp_path):
+    log = tmp_path / "log"
+    async with simulated(["kraken"], rate=100) as server:
+        address = server.addresses["kraken"]
+        [name, *_] = (f"{symbol}.KRAKEN" for symbol in server.venue("kraken").symbols)
+        flags = json.dumps(
+            {
+                "log.path": str(log),
+                "log.hot_root": str(tmp_path / "hot"),
+                "log.segment_bytes": 1 << 20,
+                "log.hot_bytes_max": 32 << 20,
+                "venue.kraken.url": address.websocket,
+                "venue.kraken.rest_url": address.http,
+                "venue.kraken.instruments": list(server.venue("kraken").symbols),
+                "venue.kraken.coverage_every_s": 0.2,
+            }
+        )
+
+        def complete_for(nanoseconds: int, after: int) -> bool:
+            try:
+                ledger = Log.open(log).coverage(name, after)
+            except Exception:
+                return False  # The log, or the instrument's number, is not there yet.
+            return ledger.nanoseconds(Stream.BOOK)[Quality.COMPLETE] > nanoseconds
+
+        async with process(PLANT, flags) as plant:
+            await until(lambda: complete_for(500_000_000, 0))
+            plant.send_signal(signal.SIGKILL)
+            await plant.wait()
+        killed = wall_ns()
+        first = Log.open(log).coverage(name)
+        assert first.end <= killed, "it says nothing of the time after"
+        again = wall_ns()
+        async with process(PLANT, flags) as plant:
+            await until(lambda: complete_for(500_000_000, again))
+            await asyncio.to_thread(send_command, log / "plant.sock", {"do": "drain"})
+            assert await plant.wait() == 0
+    ledger = Log.open(log).coverage(name)
+    for stream in (Stream.BOOK, Stream.TRADES):
+        before = [one for one in ledger if one.stream is stream and one.start < killed]
+        after = [one for one in ledger if one.stream is stream and one.start >= killed]
+        for part in (before, after):
+            assert [one.quality for one in part][:2] == [Quality.GAP, Quality.COMPLETE], stream
+        assert before[-1].end <= killed < again <= after[0].start
+        assert all(a.end == b.start for a, b in pairwise(before)), "no other hole"
+    assert json.loads(_native.rebuild(str(log), "kraken"))["first_difference"] is None
