@@ -17,7 +17,9 @@ def test_each_error_has_the_exit_code_that_help_names():
         errors.TlsFailed: Exit.PEER,
         errors.VenueError: Exit.PEER,
         errors.ImportFormatError: Exit.RECORDING,
-        errors.PlantError: Exit.INTERNAL,
+        errors.WorkerError: Exit.WORKER,
+        errors.PlantError: Exit.PLANT,
+        errors.TickplantError: Exit.INTERNAL,
     }
     for kind, code in cases.items():
         assert common.exit_code(kind("what")) == code
@@ -69,10 +71,14 @@ def test_doctor_finds_what_is_wrong(capsys, tmp_path):
 def commands():
     import typer.main
 
-    return sorted(typer.main.get_command(main.app).commands.items())
+    for name, command in sorted(typer.main.get_command(main.app).commands.items()):
+        inner = getattr(command, "commands", None)
+        yield from ((name, command),) if inner is None else ((f"{name} {one}", each) for one, each in inner.items())
 
 
-@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_command_has_an_example_and_json(name, command):
     assert f"Example: tickplant {name}" in command.help
     assert "--json" in {option for parameter in command.params for option in parameter.opts}

@@ -21,6 +21,11 @@ pub fn raise_with(
 /// An exception of `tickplant.errors` from the core's "what: what to do".
 pub fn raise(class: &str, text: &str) -> PyErr {
     let (what, hint) = text.split_once(": ").unwrap_or((text, ""));
+    raise_two(class, what, hint)
+}
+
+/// An exception of `tickplant.errors` from what happened and what to do.
+pub fn raise_two(class: &str, what: &str, hint: &str) -> PyErr {
     Python::attach(|py| raise_with(py, class, what, |instance| instance.setattr("hint", hint)))
 }
 

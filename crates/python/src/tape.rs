@@ -1,6 +1,6 @@
 //! `route`: the tape router on the calling thread, without the GIL.
 
-use crate::errors::raise;
+use crate::errors::{raise, raise_two};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -87,8 +87,8 @@ impl TapeRouter {
         match ended {
             Ok(report) => to_json(&report),
             Err(Fault::Settings(what)) => Err(raise("ConfigError", &what)),
-            Err(Fault::Peer(what)) => Err(raise("WireError", &what)),
-            Err(Fault::Worker(what)) => Err(raise("WorkerError", &what)),
+            Err(Fault::Peer { what, hint }) => Err(raise_two("WireError", &what, &hint)),
+            Err(Fault::Worker { what, hint }) => Err(raise_two("WorkerError", &what, &hint)),
         }
     }
 

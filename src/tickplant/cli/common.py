@@ -24,6 +24,7 @@ from tickplant.errors import (
     ImportFormatError,
     LogError,
     MissingExtra,
+    PlantError,
     TickplantError,
     VenueError,
     WireError,
@@ -47,6 +48,8 @@ class Exit(IntEnum):
     RECORDING = 6
     WORKER = 7
     """The tape router's worker cannot be run, or has ended."""
+    PLANT = 8
+    """No plant runs on the log, another one does, or it refused a command."""
     INTERNAL = 70
     """Our own fault."""
 
@@ -64,6 +67,8 @@ def exit_code(error: TickplantError) -> Exit:
             return Exit.RECORDING
         case WorkerError():
             return Exit.WORKER
+        case PlantError():
+            return Exit.PLANT
     return Exit.INTERNAL
 
 
@@ -133,6 +138,11 @@ def log_flags(path: str | None) -> Iterator[dict[str, object]]:
 def require_instruments(settings: config.Config) -> config.Config:
     """Raises ConfigError where there is nothing to take."""
     if not any(venue.instruments for venue in settings.venues.values()):
+        if os.environ.get("SYMBOLS") or os.environ.get("EXCHANGE"):
+            raise ConfigError(
+                "EXCHANGE and SYMBOLS go together, and one of them is not set",
+                hint="set both, such as EXCHANGE=kraken SYMBOLS=BTC/USD",
+            )
         raise ConfigError(
             "no instrument is configured",
             hint="name some: a settings file with [venue.kraken] instruments, or EXCHANGE=kraken SYMBOLS=BTC/USD",

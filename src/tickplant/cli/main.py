@@ -21,7 +21,8 @@ from tickplant.cli.tape import serve as tape_serve
 from tickplant.errors import TickplantError
 
 EPILOG = """Exit codes: 0 done, or ended by Ctrl-C or SIGTERM; 1 something that the command checks did not hold;
-2 wrong usage; 3 settings; 4 log; 5 venue or connection; 6 recording; 7 worker; 70 a fault of tickplant."""
+2 wrong usage; 3 settings; 4 log; 5 venue or connection; 6 recording; 7 worker; 8 no plant, or another;
+70 a fault of tickplant."""
 
 app = typer.Typer(
     name="tickplant",

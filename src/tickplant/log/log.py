@@ -15,6 +15,7 @@ from tickplant.log.reading import Records
 from tickplant.log.times import Time, to_nanos
 from tickplant.records import BookState
 
+NAMES_SHOWN = 8
 Position: TypeAlias = Mapping[str, int]
 """The index of the next record of each lane."""
 
@@ -170,7 +171,7 @@ class Log:
             raise UnknownInstrument(
                 f"this log has no instrument {instrument!r}",
                 file=self.path,
-                expected="SYMBOL.VENUE as `Log.instruments()` lists them",
+                expected=_some_of(sorted(numbers)),
                 nearest=near[0] if near else "",
             )
         return numbers[instrument]
@@ -196,3 +197,9 @@ def _is_sorted(order: str) -> bool:
     if order not in ("arrival", "ts_recv"):
         raise ValueError(f'order = {order!r}: use "arrival" or "ts_recv"')
     return order == "ts_recv"
+
+
+def _some_of(names: list[str]) -> str:
+    """The first names of a log for an error's hint."""
+    shown = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
+    return f"one of {shown}" if names else "nothing: the log is empty"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -49,6 +50,9 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
                 file="command line",
                 hint="name its command behind --, as in: tickplant route URL --pipes 8 -- python worker.py",
             )
+        for folder in (self.cwd, self.spill_dir):
+            if folder and not Path(folder).is_dir():
+                raise ConfigError(f'"{folder}" is no directory', file="command line", hint="make it, or name another")
         if not PIPE_BYTES_LEAST <= self.pipe_bytes <= PIPE_BYTES_MOST:
             raise ConfigError(
                 f"a pipe of {self.pipe_bytes} bytes cannot be", file="command line", expected="64 KiB to 2 GiB"

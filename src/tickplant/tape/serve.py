@@ -130,5 +130,6 @@ def _plain(file: Path, unpacked: Path) -> str:
         with gzip.open(file) as packed, unpacked.open("wb") as out:
             shutil.copyfileobj(packed, out, 1 << 20)
     except (OSError, EOFError) as error:
-        raise ConfigError(f"the tape cannot be read: {error}", file=str(file), hint="give a file of NDJSON") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"the tape cannot be read: {reason}", file=str(file), hint="give a file of NDJSON") from error
     return str(unpacked)

@@ -94,7 +94,7 @@ def book(
         }
         for rank in range(max(map(len, sides)))
     ]
-    typer.echo(rows_text(ranks) or "empty")
+    typer.echo(rows_text(ranks) or ("no snapshot had come by then" if found.ts_recv is None else "empty"))
     return Exit.OK
 
 

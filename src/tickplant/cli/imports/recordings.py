@@ -68,7 +68,7 @@ def _entries(path: Path, reader: Reader) -> Iterator[Entry]:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImportFormatError(
-            f"the recording cannot be read on: {reason}",
+            f"the recording cannot be read{' on' if number else ''}: {reason}",
             where=f"{path}:{number + 1}" if number else str(path),
             hint="what came before is imported; give a whole file" if number else "give a file that is there",
         ) from None

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tickplant.cli.common import Exit, JsonOption
+from tickplant.errors import ConfigError
 from tickplant.tape.route import RouteSettings, run
 
 KEY_VARIABLE = "TICKPLANT_AUTH"
@@ -90,7 +91,7 @@ def route(
 
 
 def lb(
-    key: Annotated[str, typer.Argument(help="The feed's key; - takes it from TICKPLANT_AUTH, out of sight of ps.")],
+    key: Annotated[str, typer.Argument(help="The feed's key; -: TICKPLANT_AUTH has it, out of sight of ps.")],
     url: Annotated[str, typer.Argument(help="ws:// or wss:// address of the feed.")],
     pipes: Annotated[int, typer.Argument(help="Pipes to deal to.")],
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The worker's directory.")],
@@ -99,11 +100,13 @@ def lb(
 ) -> Exit:
     """`route` in the positional form of trade-balancer: all trades, one worker with all pipes.
 
-    Options stand before the key: what follows it is the worker's. Set TICKPLANT_AUTH to the key for this one.
+    Options stand before the key: what follows it is the worker's.
 
     Example: tickplant lb - wss://socket.massive.com/stocks 31 . ./worker abc
     """
     named = os.environ.pop(KEY_VARIABLE, None)
+    if key == "-" and not named:
+        raise ConfigError("the key is - and TICKPLANT_AUTH is not set", file="command line", hint="set it to the key")
     run(
         RouteSettings(
             url=url,

@@ -30,8 +30,8 @@ const STALLED_AFTER: Nanos = 700 * MILLISECOND;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     Settings(String),
-    Peer(String),
-    Worker(String),
+    Peer { what: String, hint: String },
+    Worker { what: String, hint: String },
 }
 
 /// Told to end, or not, from elsewhere (a signal handler): a descriptor that becomes readable.
@@ -290,7 +290,11 @@ impl Router {
                 Err(state)
             }
             Step::Refused(why) => {
-                self.fault = Some(Fault::Peer(format!("{why}: check the key and what it may subscribe to")));
+                let hint = match self.settings.key {
+                    Some(_) => "check the key and what it may subscribe to",
+                    None => "set TICKPLANT_AUTH to the feed's key",
+                };
+                self.fault = Some(Fault::Peer { what: why, hint: hint.into() });
                 Err(State::Waiting { until: Nanos::MAX })
             }
         }
@@ -300,7 +304,8 @@ impl Router {
     fn lost(&mut self, error: &WireError) -> State {
         if self.settings.once {
             if self.totals.connections == 0 {
-                self.fault = Some(Fault::Peer(error.to_string()));
+                let what = format!("{} ({})", error.cause, error.place);
+                self.fault = Some(Fault::Peer { what, hint: error.hint().into() });
             }
             self.stopping = true;
         }

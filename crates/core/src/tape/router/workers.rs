@@ -12,7 +12,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 impl Router {
     pub(super) fn start_workers(&mut self) -> Result<(), Fault> {
-        let failed = |what: &str, error: std::io::Error| Fault::Worker(format!("{what}: {error}"));
+        let failed = |what: &str, error: std::io::Error| Fault::Worker {
+            what: format!("{what}: {error}"),
+            hint: "check the limits on open files and processes (ulimit -n, -u)".into(),
+        };
         let mut ends: Vec<OwnedFd> = Vec::new();
         for number in 0..self.settings.pipes {
             let made = pipe::open(self.settings.pipe_bytes);
@@ -54,9 +57,9 @@ impl Router {
                 match news {
                     News::NotRun { errno } => {
                         let error = std::io::Error::from_raw_os_error(errno);
-                        let what =
-                            format!("the worker {command:?} cannot be run: {error}: check the command and --cwd");
-                        self.fault.get_or_insert(Fault::Worker(what));
+                        let what = format!("the worker {command:?} cannot be run: {error}");
+                        let hint = "check the command and its directory".into();
+                        self.fault.get_or_insert(Fault::Worker { what, hint });
                     }
                     News::Exited { code: 0 } => {}
                     News::Exited { code } => say(&format!("worker {number} ended with status {code}")),
@@ -67,8 +70,8 @@ impl Router {
             }
         }
         if !self.stopping && self.workers.iter().all(Worker::is_gone) {
-            let what = format!("the worker {command:?} has ended, nobody reads the tape: see what it printed");
-            self.fault.get_or_insert(Fault::Worker(what));
+            let what = format!("the worker {command:?} has ended, nobody reads the tape");
+            self.fault.get_or_insert(Fault::Worker { what, hint: "see what it printed".into() });
         }
     }
 

@@ -141,7 +141,9 @@ impl Server {
     /// Loads the tape and listens. Gives a sentence that says what is wrong.
     pub fn start(options: &Options) -> Result<Self, String> {
         let shared = Arc::new(Shared::new(options)?);
-        let wrong = |error: io::Error| format!("{} cannot be listened on: {error}", options.address);
+        let wrong = |error: io::Error| {
+            format!("{} cannot be listened on ({error}): choose another --host or --port", options.address)
+        };
         let listener = TcpListener::bind(&options.address).map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
         let clients = Clients::default();

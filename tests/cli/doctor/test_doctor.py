@@ -5,12 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import ENVIRONMENT, call, start, stop
 
 from tickplant import Log, _native
 from tickplant.cli import main
 from tickplant.cli.common import Exit
-
-from .conftest import ENVIRONMENT, call, start, stop
 
 NOBODY = "venue.kraken.url=ws://127.0.0.1:1"
 
