@@ -55,7 +55,11 @@ def _escaped(word: str) -> str:
 def exposition(summary: Summary) -> str:
     """The summary of a plant (`Plant.summary()`) in Prometheus' text format, ending with a line feed."""
     every = (*_exchanges(summary), *_books(summary), *_lanes(summary), *_budgets(summary), _ages(summary))
-    families = [family for family in every if family.samples]
+    return page(family for family in every if family.samples)
+
+
+def page(families: Iterable[Family]) -> str:
+    """Metrics in Prometheus' text format, ending with a line feed."""
     return "\n".join(line for family in families for line in family.lines()) + "\n"
 
 
@@ -173,12 +177,16 @@ class MetricsServer:
         summary: Callable[[], Awaitable[Summary]],
         state: Callable[[], str],
         required: list[str],
+        text: Callable[[Summary], str] = exposition,
+        missing: Callable[[Summary, Iterable[str]], list[str]] = missing_books,
     ) -> None:
         self.host = host
         self.port = port
         self._summary = summary
         self._state = state
         self._required = required
+        self._text = text
+        self._missing = missing
         self.fault: PlantError | None = None
         """Why nothing is served at present: the port cannot be had."""
         self._server: asyncio.Server | None = None
@@ -248,7 +256,7 @@ class MetricsServer:
             return HTTPStatus.METHOD_NOT_ALLOWED, TEXT, "only GET\n"
         match rest.partition(" ")[0].partition("?")[0]:
             case "/metrics":
-                return HTTPStatus.OK, TEXT, exposition(await self._ask())
+                return HTTPStatus.OK, TEXT, self._text(await self._ask())
             case "/health":
                 return _verdict(self._state() not in ("failed", "stopped"), self._state())
             case "/ready":
@@ -259,7 +267,7 @@ class MetricsServer:
     async def _ready(self) -> tuple[HTTPStatus, str, str]:
         if self._state() != "running":
             return _verdict(False, self._state())
-        missing = missing_books(await self._ask(), self._required)
+        missing = self._missing(await self._ask(), self._required)
         return _verdict(not missing, f"not proven live: {' '.join(missing)}" if missing else "ready")
 
     async def _ask(self) -> Summary:

@@ -16,6 +16,7 @@ from tickplant.cli.ask import coverage, read
 from tickplant.cli.common import Exit
 from tickplant.cli.doctor import doctor
 from tickplant.cli.sim import simulate
+from tickplant.cli.tape import maps as tape_maps
 from tickplant.cli.tape import route as tape_route
 from tickplant.cli.tape import serve as tape_serve
 from tickplant.errors import TickplantError
@@ -53,6 +54,7 @@ app.command()(read.tail)
 app.command()(read.book)
 app.command()(coverage.coverage)
 app.command()(tape_route.route)
+app.command("route-map")(tape_maps.route_map)
 app.command(context_settings={"allow_interspersed_args": False})(tape_route.lb)
 app.command("serve-tape")(tape_serve.serve_tape)
 app.command()(simulate.sim)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +19,21 @@ PIPES_MOST = 1000
 
 
 class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a router is told; the core's `tape::Settings`. Sizes in bytes; `key` goes to the feed and nowhere else."""
+    """What a router is told; the core's `tape::Settings`. Sizes in bytes; `key` goes to the feed and nowhere else.
+
+    `on_death` None: `restart` where each pipe has a worker of its own, else `stop`.
+    """
 
     url: str
     pipes: int
     command: tuple[str, ...]
     cwd: str | None = None
     spawn: Literal["one", "each"] = "one"
-    shard_by: Literal["hash", "alphabet"] = "hash"
+    on_death: Literal["restart", "fail-over", "stop"] | None = None
+    redeliver_bytes: int = 0
+    marks: bool = False
+    shard_by: Literal["hash", "alphabet", "file"] = "hash"
+    map: dict[str, int] = msgspec.field(default_factory=dict)
     policy: Literal["spill", "block", "drop"] = "spill"
     spill_dir: str = ""
     queue_bytes: int = 128 << 10
@@ -35,6 +45,7 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
     once: bool = False
     message_bytes_max: int = 16 << 20
     json: bool = False
+    lines: bool = True
     grace_ms: int = 4000
     single_writes: bool = False
 
@@ -57,12 +68,39 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(
                 f"a pipe of {self.pipe_bytes} bytes cannot be", file="command line", expected="64 KiB to 2 GiB"
             )
-        return self if self.spill_dir else msgspec.structs.replace(self, spill_dir=tempfile.gettempdir())
+        if self.on_death == "fail-over" and self.spawn == "one":
+            raise ConfigError(
+                "one worker has no other to fail over to",
+                file="command line",
+                hint="give --spawn each, or choose --on-death restart",
+            )
+        return msgspec.structs.replace(
+            self,
+            spill_dir=self.spill_dir or tempfile.gettempdir(),
+            on_death=self.on_death or ("restart" if self.spawn == "each" else "stop"),
+        )
 
 
-def run(settings: RouteSettings) -> None:
+def with_map(settings: RouteSettings, path: Path | None) -> RouteSettings:
+    """The settings with the map of a file, where symbols are dealt by one. Raises ConfigError."""
+    if settings.shard_by != "file":
+        if path is not None:
+            raise ConfigError("a map is read with --shard-by file only", file="flag --map")
+        return settings
+    if path is None:
+        raise ConfigError("no map is named", file="flag --shard-by", hint="name it: --shard-by file --map FILE")
+    # Nobody else needs this module.
+    from tickplant.tape.shards import read_map
+
+    return msgspec.structs.replace(settings, map=read_map(path, settings.pipes))
+
+
+def run(settings: RouteSettings, beside: Callable[[TapeRouter], AbstractContextManager[None]] | None = None) -> None:
     """Routes until SIGINT or SIGTERM (or the connection's end with `once`), on this thread, with which workers die.
 
+    `beside`: a context for as long as it runs, which may ask the router for its report from other threads.
     Raises ConfigError, WireError or WorkerError.
     """
-    TapeRouter(msgspec.json.encode(settings.check())).run()
+    router = TapeRouter(msgspec.json.encode(settings.check()))
+    with beside(router) if beside else contextlib.nullcontext():
+        router.run()

@@ -41,18 +41,28 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a command that inherits these descriptors under their numbers. The arguments are whole, the program first.
-    pub fn start(command: &[CString], folder: Option<&CStr>, inherited: &[RawFd]) -> io::Result<Self> {
+    /// Starts a command that inherits these descriptors under their numbers. The arguments are whole, the program first;
+    /// `variables` (`NAME=value`) stand in its environment beside ours.
+    pub fn start(
+        command: &[CString],
+        folder: Option<&CStr>,
+        inherited: &[RawFd],
+        variables: &[CString],
+    ) -> io::Result<Self> {
         let flags = rustix::pipe::PipeFlags::CLOEXEC;
         let (life_read, life) = rustix::pipe::pipe_with(flags)?;
         let (news, news_write) = rustix::pipe::pipe_with(flags)?;
         let mut arguments: Vec<*const libc::c_char> = command.iter().map(|text| text.as_ptr()).collect();
         arguments.push(std::ptr::null());
+        let ours = environment(variables);
+        let mut environment: Vec<*const libc::c_char> = ours.iter().map(|text| text.as_ptr()).collect();
+        environment.push(std::ptr::null());
         let mut kept = inherited.to_vec();
         kept.extend([life_read.as_raw_fd(), news_write.as_raw_fd()]);
         kept.sort_unstable();
         let plan = Plan {
             arguments: &arguments,
+            environment: &environment,
             folder,
             inherited,
             kept: &kept,
@@ -121,11 +131,26 @@ impl Drop for Worker {
     }
 }
 
+/// Our environment with these variables in it, in place of any of the same names.
+fn environment(variables: &[CString]) -> Vec<CString> {
+    let name = |text: &[u8]| text.iter().position(|&byte| byte == b'=').map_or(text.len(), |at| at + 1);
+    let mut all = variables.to_vec();
+    for (key, value) in std::env::vars_os() {
+        let text = [key.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
+        if !variables.iter().any(|own| own.as_bytes()[..name(own.as_bytes())] == text[..name(&text)]) {
+            // A variable cannot hold a zero byte.
+            all.extend(CString::new(text));
+        }
+    }
+    all
+}
+
 const NOT_RUN: i32 = 1;
 const ENDED: i32 = 2;
 
 struct Plan<'a> {
     arguments: &'a [*const libc::c_char],
+    environment: &'a [*const libc::c_char],
     folder: Option<&'a CStr>,
     inherited: &'a [RawFd],
     /// What stays open in the guardian, ascending.
@@ -187,7 +212,7 @@ fn guard(plan: &Plan<'_>) -> ! {
 /// # Safety
 /// Called between fork and exec only.
 unsafe fn run(plan: &Plan<'_>, guardian: libc::pid_t) -> ! {
-    // SAFETY: system calls on valid arguments; the arguments end with a null pointer.
+    // SAFETY: system calls on valid arguments; arguments and environment end with a null pointer.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         if libc::getppid() != guardian {
@@ -203,7 +228,7 @@ unsafe fn run(plan: &Plan<'_>, guardian: libc::pid_t) -> ! {
             libc::fcntl(fd, libc::F_SETFD, 0);
         }
         if plan.folder.is_none_or(|folder| libc::chdir(folder.as_ptr()) == 0) {
-            libc::execvp(plan.arguments[0], plan.arguments.as_ptr());
+            libc::execvpe(plan.arguments[0], plan.arguments.as_ptr(), plan.environment.as_ptr());
         }
         tell(plan.news, NOT_RUN, *libc::__errno_location());
         libc::_exit(127)

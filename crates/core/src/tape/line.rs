@@ -1,14 +1,14 @@
 //! The connection: made, lost, made anew after a back-off.
 
 use super::Settings;
-use crate::clock::{Nanos, Rng, SECOND};
+use crate::clock::{Backoff, Nanos, Rng, SECOND};
 use crate::wire::blocking::resolve;
-use crate::wire::{Limits, Options, Tls, Url, WebSocket, WireError};
+use crate::wire::{Cause, KernelTls, Limits, Options, Tls, Url, WebSocket, WireError};
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
 
-const BACKOFF_FIRST: Nanos = SECOND / 2;
-const BACKOFF_MOST: Nanos = 30 * SECOND;
+/// As sessions wait.
+const BACKOFF: Backoff = Backoff { first: SECOND, most: 30 * SECOND };
 /// The kernel's receive buffer that is asked for; `net.core.rmem_max` bounds it.
 const RECEIVE_BYTES: usize = 4 << 20;
 
@@ -29,18 +29,25 @@ pub struct Line {
     limits: Limits,
     rng: Rng,
     failures: u32,
+    /// A connection that can be read no more, kept until the next one stands.
+    outgoing: Option<Box<WebSocket>>,
 }
 
 impl Line {
     /// An error says what is wrong with the address or the CA file.
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let url = Url::parse(&settings.url).map_err(|why| format!("the address {:?} is wrong: {why}", settings.url))?;
-        let tls = Tls::new(settings.ca.clone());
+        let tls = Tls::new(settings.ca.clone()).with_kernel(KernelTls::Auto);
         if url.tls {
             tls.config()?;
         }
         let limits = Limits { message_bytes_max: settings.message_bytes_max, check_text: false };
-        Ok(Self { url, tls, limits, rng: Rng::new(Rng::seed_from_system()), failures: 0 })
+        Ok(Self { url, tls, limits, rng: Rng::new(Rng::seed_from_system()), failures: 0, outgoing: None })
+    }
+
+    /// Why TLS is not the kernel's, told once; None for `ws://`, and where it is the kernel's.
+    pub fn take_kernel_notice(&self) -> Option<String> {
+        self.url.tls.then(|| self.tls.take_kernel_notice()).flatten()
     }
 
     pub fn place(&self) -> String {
@@ -52,9 +59,25 @@ impl Line {
         self.failures = 0;
     }
 
+    /// The state after the kernel refused the peer's new key: the next connection is made at once, and before this one is let
+    /// go. It decrypts in user space, so that this happens once.
+    pub fn hand_over(&mut self, socket: Box<WebSocket>, now: Nanos) -> State {
+        self.outgoing = Some(socket);
+        State::Waiting { until: now }
+    }
+
+    /// The next connection stands.
+    pub fn stands(&mut self) {
+        self.outgoing = None;
+    }
+
     /// The state after an end: a wait, the longest where the server wants no quick return.
     pub fn lost(&mut self, now: Nanos, retry_after: Option<Nanos>, longest: bool) -> (State, Nanos) {
-        let wait = if longest { BACKOFF_MOST } else { backoff(&mut self.rng, self.failures) };
+        self.outgoing = None;
+        let wait = match longest {
+            true => BACKOFF.longest(&mut self.rng),
+            false => BACKOFF.wait(&mut self.rng, self.failures),
+        };
         let wait = wait.max(retry_after.unwrap_or(0));
         self.failures = self.failures.saturating_add(1);
         (State::Waiting { until: now + wait }, wait)
@@ -68,7 +91,7 @@ impl Line {
                 Ok(State::Resolving(std::thread::spawn(move || resolve(&url, None))))
             }
             State::Resolving(thread) if thread.is_finished() => {
-                let no_address = || WireError { place: self.url.place(), cause: crate::wire::Cause::NoAddress };
+                let no_address = || WireError { place: self.url.place(), cause: Cause::NoAddress };
                 let addresses = thread.join().unwrap_or_else(|_| Err(no_address()))?;
                 let options = Options {
                     tls: self.tls.clone(),
@@ -79,27 +102,6 @@ impl Line {
                 WebSocket::connect(options, self.rng.next_u64(), now).map(Box::new).map(State::Connected)
             }
             state => Ok(state),
-        }
-    }
-}
-
-/// As sessions wait: evenly between the least and a bound that doubles with each failure.
-fn backoff(rng: &mut Rng, failures: u32) -> Nanos {
-    let most = (BACKOFF_FIRST << (failures + 1).min(16)).min(BACKOFF_MOST);
-    BACKOFF_FIRST + rng.below(most - BACKOFF_FIRST + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_wait_grows_to_its_bound() {
-        let mut rng = Rng::new(1);
-        for failures in [0, 1, 5, 40, u32::MAX - 1] {
-            let waits: Vec<_> = (0..200).map(|_| backoff(&mut rng, failures)).collect();
-            assert!(waits.iter().all(|&wait| (BACKOFF_FIRST..=BACKOFF_MOST).contains(&wait)));
-            assert!(failures > 0 || waits.iter().all(|&wait| wait <= 2 * BACKOFF_FIRST));
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod shard;
 pub mod stats;
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What a full queue leads to.
@@ -45,6 +46,18 @@ pub enum Spawn {
     Each,
 }
 
+/// What the death of a worker leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDeath {
+    /// It is started anew and given again what its pipe held.
+    Restart,
+    /// Its symbols, and what its pipe held, go to the other workers.
+    FailOver,
+    /// The router ends.
+    Stop,
+}
+
 /// Everything that a router is told.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,7 +68,15 @@ pub struct Settings {
     pub command: Vec<String>,
     pub cwd: Option<PathBuf>,
     pub spawn: Spawn,
+    pub on_death: OnDeath,
+    /// Bytes that a worker has read out of its pipe and that are given again too where it dies.
+    pub redeliver_bytes: usize,
+    /// A message in the stream tells how many of those behind it are given again.
+    pub marks: bool,
     pub shard_by: shard::Sharding,
+    /// The pipes of symbols, where they are dealt by a map.
+    #[serde(default)]
+    pub map: BTreeMap<String, usize>,
     pub policy: Policy,
     pub spill_dir: PathBuf,
     pub queue_bytes: usize,
@@ -71,6 +92,8 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// JSON once a second instead of lines.
     pub json: bool,
+    /// The line every 8192 trades.
+    pub lines: bool,
     /// Time that workers have to end after the end of their input.
     pub grace_ms: u64,
     /// One write a trade, to measure what staging is worth.

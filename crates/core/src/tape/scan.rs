@@ -77,7 +77,7 @@ impl<'a> Iterator for Objects<'a> {
 
 /// What an object is, by its known beginning or by looking.
 #[inline]
-fn kind_of(object: &[u8]) -> Kind<'_> {
+pub fn kind_of(object: &[u8]) -> Kind<'_> {
     if let Some(behind) = object.strip_prefix(TRADE) {
         let window = &behind[..behind.len().min(SYMBOL_BYTES_MAX + 1)];
         if let Some(length) = window.iter().position(|&byte| byte == b'"' || byte == b'\\') {

@@ -1,6 +1,7 @@
 //! Which pipe a symbol goes to.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// How symbols are dealt to pipes. A symbol always goes to the same pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -10,29 +11,106 @@ pub enum Sharding {
     Hash,
     /// By the alphabet: neighbouring symbols share a pipe.
     Alphabet,
+    /// By a map of symbols; those that it does not name by hash.
+    File,
 }
 
 /// Deals symbols to so many pipes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Dealer {
     sharding: Sharding,
     pipes: u64,
+    map: Map,
+    /// For each pipe that failed, the pipes that lived then; empty while none failed.
+    heirs: Vec<Vec<usize>>,
 }
 
 impl Dealer {
     /// `pipes` is at least 1.
     pub fn new(sharding: Sharding, pipes: usize) -> Self {
-        Self { sharding, pipes: pipes.max(1) as u64 }
+        Self { sharding, pipes: pipes.max(1) as u64, map: Map::default(), heirs: Vec::new() }
+    }
+
+    /// The same with a map of symbols to pipes, which are below the number of pipes.
+    pub fn with_map(mut self, homes: &BTreeMap<String, usize>) -> Self {
+        self.map = Map::new(homes, self.pipes as usize);
+        self
     }
 
     /// The pipe of a symbol, below the number of pipes.
     #[inline]
     pub fn pipe_of(&self, symbol: &[u8]) -> usize {
-        let share = match self.sharding {
-            Sharding::Hash => u64::from(hash(symbol)),
-            Sharding::Alphabet => rank(symbol),
+        let home = match self.sharding {
+            Sharding::Hash => self.share(u64::from(hash(symbol))),
+            Sharding::Alphabet => self.share(rank(symbol)),
+            Sharding::File => {
+                let hash = hash(symbol);
+                self.map.find(symbol, hash).unwrap_or_else(|| self.share(u64::from(hash)))
+            }
         };
-        ((share * self.pipes) >> 32) as usize
+        if self.heirs.is_empty() {
+            return home;
+        }
+        self.heir_of(home, symbol)
+    }
+
+    /// The pipe of a place between 0 and 2^32.
+    #[inline]
+    fn share(&self, place: u64) -> usize {
+        ((place * self.pipes) >> 32) as usize
+    }
+
+    /// Deals the symbols of a pipe to those that live, for ever. Symbols of other pipes stay where they are.
+    pub fn fail_over(&mut self, pipe: usize, living: Vec<usize>) {
+        self.heirs.resize(self.pipes as usize, Vec::new());
+        self.heirs[pipe] = living;
+    }
+
+    /// An heir lived when the pipe failed, so whoever follows failed later: this ends.
+    #[cold]
+    fn heir_of(&self, mut pipe: usize, symbol: &[u8]) -> usize {
+        while !self.heirs[pipe].is_empty() {
+            let heirs = &self.heirs[pipe];
+            // Another part of the hash than the one that led here, and another one for each pipe.
+            let spread = (u64::from(hash(symbol)) << 16 | pipe as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+            pipe = heirs[((spread * heirs.len() as u64) >> 32) as usize];
+        }
+        pipe
+    }
+}
+
+/// Symbols and their pipes: an open table, at most half full, searched from the symbol's hash on.
+#[derive(Clone, Debug, Default)]
+struct Map {
+    slots: Vec<Option<(Box<[u8]>, usize)>>,
+}
+
+impl Map {
+    fn new(homes: &BTreeMap<String, usize>, pipes: usize) -> Self {
+        let mut slots = vec![None; (2 * homes.len()).next_power_of_two()];
+        for (symbol, &pipe) in homes {
+            let mask = slots.len() - 1;
+            let mut at = hash(symbol.as_bytes()) as usize & mask;
+            while slots[at].is_some() {
+                at = (at + 1) & mask;
+            }
+            slots[at] = Some((symbol.as_bytes().into(), pipe.min(pipes - 1)));
+        }
+        Self { slots }
+    }
+
+    #[inline]
+    fn find(&self, symbol: &[u8], hash: u32) -> Option<usize> {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = hash as usize & mask;
+        // It is half empty, so this ends.
+        while let Some((name, pipe)) = &self.slots[at] {
+            if **name == *symbol {
+                return Some(*pipe);
+            }
+            at = (at + 1) & mask;
+        }
+        None
     }
 }
 
@@ -90,7 +168,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_symbols_of_a_failed_pipe_go_to_all_others_and_nothing_else_moves() {
+        let symbols: Vec<String> = (0..4000).map(|number| format!("S{number}")).collect();
+        let mut dealer = Dealer::new(Sharding::Hash, 5);
+        let homes = |dealer: &Dealer| symbols.iter().map(|text| dealer.pipe_of(text.as_bytes())).collect::<Vec<_>>();
+        let mut living: Vec<usize> = (0..5).collect();
+        for failed in [3, 0, 4] {
+            let before = homes(&dealer);
+            living.retain(|&pipe| pipe != failed);
+            dealer.fail_over(failed, living.clone());
+            let after = homes(&dealer);
+            for (&old, &new) in before.iter().zip(&after) {
+                assert!(living.contains(&new) && (old == failed || old == new));
+            }
+            let gained = |heir| before.iter().zip(&after).filter(|pair| *pair == (&failed, &heir)).count();
+            let most = living.iter().map(|&heir| gained(heir)).max().unwrap();
+            let least = living.iter().map(|&heir| gained(heir)).min().unwrap();
+            assert!(least > 0 && most < 2 * least, "{failed}: {least} to {most}");
+        }
+    }
+
     proptest! {
+        /// The plain twin is the map itself.
+        #[test]
+        fn a_map_decides_for_the_symbols_that_it_names(
+            homes in prop::collection::btree_map("[A-D]{0,5}", 0usize..7, 0..80), asked in prop::collection::vec("[A-D]{0,5}", 0..80)
+        ) {
+            let (dealer, plain) = (Dealer::new(Sharding::File, 7).with_map(&homes), Dealer::new(Sharding::Hash, 7));
+            for symbol in homes.keys().chain(&asked) {
+                let wanted = homes.get(symbol).copied().unwrap_or_else(|| plain.pipe_of(symbol.as_bytes()));
+                prop_assert_eq!(dealer.pipe_of(symbol.as_bytes()), wanted);
+            }
+        }
+
         #[test]
         fn every_symbol_has_a_pipe_and_the_alphabet_its_order(a in "[ -~]{0,20}", b in "[A-Z]{1,6}", c in "[A-Z]{1,6}", pipes in 1usize..200) {
             for sharding in [Sharding::Hash, Sharding::Alphabet] {

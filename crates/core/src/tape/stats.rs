@@ -100,8 +100,14 @@ pub struct PipeReport {
     /// Bytes that went over the disk.
     pub spilled_bytes: u64,
     pub stalled: bool,
+    /// Its reader is gone, another is to come.
+    pub down: bool,
     /// Nobody reads it any more.
     pub broken: bool,
+    /// Readers that followed one that died.
+    pub restarts: u64,
+    /// Messages that were given to its reader although another may have read them before.
+    pub redelivered: u64,
 }
 
 /// The router's account, for `--json` and the metrics.
@@ -114,6 +120,7 @@ pub struct Report {
     pub odd_bytes: u64,
     pub received_bytes: u64,
     pub connections: u64,
+    pub connected: bool,
     /// Busiest pipe's messages over the mean.
     pub max_over_mean: f64,
     pub pipes: Vec<PipeReport>,

@@ -3,60 +3,78 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from enum import Enum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from tickplant._native import TapeRouter
 from tickplant.cli.common import Exit, JsonOption
+from tickplant.cli.tape.options import (
+    CaOption,
+    CheckOption,
+    CommandArgument,
+    CwdOption,
+    GraceMsOption,
+    MapFileOption,
+    MarksOption,
+    MetricsHostOption,
+    MetricsPortOption,
+    OnceOption,
+    OnDeathOption,
+    Others,
+    OthersOption,
+    PipeBytesOption,
+    PipesOption,
+    Policy,
+    PolicyOption,
+    QueueBytesOption,
+    RedeliverBytesOption,
+    Shard,
+    ShardByOption,
+    SingleWritesOption,
+    Spawn,
+    SpawnOption,
+    SpillDirOption,
+    SubscribeOption,
+    UrlArgument,
+    ViewOption,
+)
 from tickplant.errors import ConfigError
-from tickplant.tape.route import RouteSettings, run
+from tickplant.tape.route import RouteSettings, run, with_map
 
 KEY_VARIABLE = "TICKPLANT_AUTH"
 
 
-class Shard(Enum):
-    HASH = "hash"
-    ALPHABET = "alphabet"
-
-
-class Policy(Enum):
-    SPILL = "spill"
-    BLOCK = "block"
-    DROP = "drop"
-
-
-class Spawn(Enum):
-    ONE = "one"
-    EACH = "each"
-
-
-class Others(Enum):
-    ROUTE = "route"
-    DROP = "drop"
-
-
 def route(
-    url: Annotated[str, typer.Argument(help="ws:// or wss:// address of the feed.")],
-    command: Annotated[list[str], typer.Argument(metavar="-- WORKER ARGS...", help="The worker's command.")],
-    pipes: Annotated[int, typer.Option("--pipes", metavar="N", help="Pipes to deal to.")],
-    cwd: Annotated[str | None, typer.Option("--cwd", help="The worker's directory.", show_default=False)] = None,
-    spawn: Annotated[Spawn, typer.Option("--spawn", help="One worker with all pipes, or one for each.")] = Spawn.ONE,
-    shard_by: Annotated[Shard, typer.Option("--shard-by", help="How symbols are dealt to pipes.")] = Shard.HASH,
-    policy: Annotated[Policy, typer.Option("--when-full", help="What a full queue leads to.")] = Policy.SPILL,
-    spill_dir: Annotated[str, typer.Option("--spill-dir", help="Where spills go.", show_default=False)] = "",
-    queue_bytes: Annotated[int, typer.Option("--queue-bytes", help="Bytes queued for each pipe.")] = 128 << 10,
-    pipe_bytes: Annotated[int, typer.Option("--pipe-bytes", help="Size of a pipe.")] = 1 << 20,
-    subscribe: Annotated[
-        str | None, typer.Option("--subscribe", help='Channels, as "T.*".', show_default=False)
-    ] = None,
-    others: Annotated[Others, typer.Option("--others", help="Messages that are no trades.")] = Others.DROP,
-    ca: Annotated[str | None, typer.Option("--ca", help="PEM file of a further authority.", show_default=False)] = None,
-    once: Annotated[bool, typer.Option("--once", help="End with the connection; do not connect anew.")] = False,
-    grace_ms: Annotated[int, typer.Option("--grace-ms", help="Time for workers to end.")] = 4000,
-    single_writes: Annotated[
-        bool, typer.Option("--single-writes", help="One write a message, to measure against.", hidden=True)
-    ] = False,
+    url: UrlArgument = None,
+    command: CommandArgument = None,
+    pipes: PipesOption = None,
+    cwd: CwdOption = None,
+    spawn: SpawnOption = Spawn.ONE,
+    on_death: OnDeathOption = None,
+    redeliver_bytes: RedeliverBytesOption = 0,
+    marks: MarksOption = False,
+    shard_by: ShardByOption = Shard.HASH,
+    map_file: MapFileOption = None,
+    policy: PolicyOption = Policy.SPILL,
+    spill_dir: SpillDirOption = "",
+    queue_bytes: QueueBytesOption = 128 << 10,
+    pipe_bytes: PipeBytesOption = 1 << 20,
+    subscribe: SubscribeOption = None,
+    others: OthersOption = Others.DROP,
+    ca: CaOption = None,
+    once: OnceOption = False,
+    grace_ms: GraceMsOption = 4000,
+    view: ViewOption = False,
+    metrics_port: MetricsPortOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
+    check: CheckOption = False,
+    single_writes: SingleWritesOption = False,
     json: JsonOption = False,
 ) -> Exit:
     """Deal a whole market's tape by symbol to the pipes of a worker.
@@ -65,29 +83,45 @@ def route(
     little-endian length and that many bytes of JSON. The feed's key is taken from TICKPLANT_AUTH.
 
     Example: tickplant route wss://socket.massive.com/stocks --subscribe "T.*" --pipes 8 -- python worker.py
+    Example: tickplant route --check
     """
-    settings = RouteSettings(
-        url=url,
-        pipes=pipes,
-        command=tuple(command),
-        cwd=cwd,
-        spawn=spawn.value,
-        shard_by=shard_by.value,
-        policy=policy.value,
-        spill_dir=spill_dir,
-        queue_bytes=queue_bytes,
-        pipe_bytes=pipe_bytes,
-        key=os.environ.pop(KEY_VARIABLE, None),
-        subscribe=subscribe,
-        ca=ca,
-        route_others=others is Others.ROUTE,
-        once=once,
-        json=json,
-        grace_ms=grace_ms,
-        single_writes=single_writes,
-    )
-    run(settings)
+    options = locals()
+    if check:
+        # Nobody else needs this module.
+        from tickplant.cli.tape.check import check as check_kernel
+
+        return check_kernel(pipe_bytes, json=json)
+    if shard_by is Shard.FILE and map_file is None and command:
+        # As in `--shard-by file MAP`: the map is the first word that is no option.
+        map_file = Path(command.pop(0))
+    for name, given in (("URL", url), ("--pipes", pipes)):
+        if given is None:
+            raise typer.BadParameter("missing", param_hint=f"'{name}'")
+    settings = with_map(_settings(options, lines=not view, route_others=others is Others.ROUTE), map_file)
+    run(settings, _beside(settings, view=view, host=metrics_host, port=metrics_port))
     return Exit.OK
+
+
+def _settings(options: dict[str, Any], **further: Any) -> RouteSettings:
+    """Settings of the options of the same names; the key from the environment, out of sight of ps."""
+    fields = {name: options[name] for name in RouteSettings.__struct_fields__ if name in options}
+    words = {name: value.value if isinstance(value, Enum) else value for name, value in fields.items()}
+    command = tuple(options["command"] or ())
+    return RouteSettings(**words | further | {"command": command, "key": os.environ.pop(KEY_VARIABLE, None)})
+
+
+def _beside(
+    settings: RouteSettings, *, view: bool, host: str, port: int | None
+) -> Callable[[TapeRouter], AbstractContextManager[None]] | None:
+    if not view and port is None:
+        return None
+    if view and not sys.stdout.isatty():
+        raise ConfigError("the view needs a terminal", file="flag --view", hint="leave it away, or take --json")
+    # A router without these stays small.
+    from tickplant.cli.tape.watch import beside
+
+    title = f"{settings.url.partition('?')[0]} to {settings.pipes} pipes"
+    return beside(title, view=view, host=host, port=port)
 
 
 def lb(

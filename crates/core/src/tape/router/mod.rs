@@ -1,25 +1,27 @@
 //! The one thread of a router: read, scan, stage, write.
 //!
 //! - [`workers`]: started, listened to, ended;
+//! - [`deaths`]: what follows when one dies;
 //! - [`report`]: stalled pipes, the account, lines, notices.
 
+mod deaths;
 mod report;
 mod workers;
 
 use super::feed::{Feed, Step, Wanted};
-use super::guard::Worker;
 use super::line::{Line, State};
 use super::pipe::{Pipe, Staged};
 use super::scan::{Kind, Objects};
 use super::shard::Dealer;
 use super::stats::{Lines, Report};
 use super::{Policy, Settings};
-use crate::clock::{Clock, Nanos, SystemClock, MILLISECOND, SECOND};
-use crate::wire::{Message, Ready, WireError};
+use crate::clock::{Clock, Nanos, Rng, SystemClock, MILLISECOND, SECOND};
+use crate::wire::{Cause, Encryption, Message, Ready, WireError};
 use report::say;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
+use workers::Post;
 
 /// How often pipes are looked at and the report is made anew.
 const LOOK_EVERY: Nanos = 100 * MILLISECOND;
@@ -37,19 +39,31 @@ pub enum Fault {
 /// Told to end, or not, from elsewhere (a signal handler): a descriptor that becomes readable.
 pub type Stop<'a> = BorrowedFd<'a>;
 
+#[derive(Default)]
 struct Watch {
     read_bytes: u64,
     since: Nanos,
+    /// The last try to spill failed.
+    spill_failed: bool,
+}
+
+/// What follows on a connection's end.
+enum After {
+    State(State),
+    /// The next connection is made before this one is let go.
+    HandOver,
 }
 
 /// A running router. Make it and run it on a thread that lives as long as the process: workers die with that thread.
 pub struct Router {
     settings: Settings,
     clock: SystemClock,
+    rng: Rng,
+    stop: Option<OwnedFd>,
     dealer: Dealer,
     pipes: Vec<Pipe>,
     watches: Vec<Watch>,
-    workers: Vec<Worker>,
+    posts: Vec<Post>,
     line: Line,
     lines: Lines,
     totals: Report,
@@ -69,10 +83,10 @@ impl Router {
         let mut clock = SystemClock::new();
         let now = clock.now();
         let mut router = Self {
-            dealer: Dealer::new(settings.shard_by, settings.pipes),
+            dealer: Dealer::new(settings.shard_by, settings.pipes).with_map(&settings.map),
             pipes: Vec::new(),
             watches: Vec::new(),
-            workers: Vec::new(),
+            posts: Vec::new(),
             line,
             lines: Lines::default(),
             totals: Report::default(),
@@ -85,6 +99,8 @@ impl Router {
             fault: None,
             settings,
             clock,
+            rng: Rng::new(Rng::seed_from_system()),
+            stop: None,
         };
         router.start_workers()?;
         Ok(router)
@@ -97,13 +113,13 @@ impl Router {
 
     /// Runs until told to stop, until the connection ends (`once`), or until nothing can go on.
     pub fn run(&mut self, stop: Stop<'_>) -> Result<Report, Fault> {
+        self.stop = stop.try_clone_to_owned().ok();
         let mut state = State::Waiting { until: 0 };
         while !self.stopping && self.fault.is_none() {
-            state = self.turn(state, stop);
+            state = self.turn(state);
         }
         drop(state);
-        self.finish(stop);
-        self.look(true);
+        self.finish();
         match self.fault.take() {
             Some(fault) => Err(fault),
             None => Ok(self.totals.clone()),
@@ -111,7 +127,7 @@ impl Router {
     }
 
     /// One turn: waits for what comes first, then does it.
-    fn turn(&mut self, state: State, stop: Stop<'_>) -> State {
+    fn turn(&mut self, state: State) -> State {
         let now = self.clock.now();
         let state = match self.line.advance(state, now) {
             Ok(state) => state,
@@ -120,18 +136,20 @@ impl Router {
         let mut socket = match state {
             State::Connected(socket) => socket,
             State::Waiting { until } => {
-                self.wait(stop, None, until.saturating_sub(now));
+                self.wait(None, until.saturating_sub(now));
                 return State::Waiting { until };
             }
             state @ State::Resolving(_) => {
-                self.wait(stop, None, 5 * MILLISECOND);
+                self.wait(None, 5 * MILLISECOND);
                 return state;
             }
         };
         let mut feed = None;
         while !self.stopping && self.fault.is_none() {
-            if let Err(state) = self.serve(&mut socket, &mut feed, stop) {
-                return state;
+            match self.serve(&mut socket, &mut feed) {
+                Ok(()) => {}
+                Err(After::State(state)) => return state,
+                Err(After::HandOver) => return self.line.hand_over(socket, self.clock.now()),
             }
         }
         socket.close(1000, "", self.clock.now());
@@ -139,37 +157,43 @@ impl Router {
     }
 
     /// One wait on an existing socket and what follows. An error is the state after the connection's end.
-    fn serve(
-        &mut self,
-        socket: &mut crate::wire::WebSocket,
-        feed: &mut Option<Feed>,
-        stop: Stop<'_>,
-    ) -> Result<(), State> {
+    fn serve(&mut self, socket: &mut crate::wire::WebSocket, feed: &mut Option<Feed>) -> Result<(), After> {
         let deadline = socket.deadline().into_iter().chain(feed.as_ref().and_then(Feed::deadline)).min();
         let wait = deadline.unwrap_or(Nanos::MAX).saturating_sub(self.clock.now());
-        let (readable, writable) = self.wait(stop, Some((socket.fd(), socket.wants_write())), wait);
+        let (readable, writable) = self.wait(Some((socket.fd(), socket.wants_write())), wait);
         let now = self.clock.now();
-        match socket.on_ready(readable, writable, now) {
+        let readable = match socket.on_ready(readable, writable, now) {
             Ok(Ready::Opened) => {
                 let wanted = Wanted { key: self.settings.key.clone(), subscribe: self.settings.subscribe.clone() };
                 *feed = Some(Feed::new(wanted, now));
                 self.opened_at = now;
                 self.totals.connections += 1;
                 self.lines.reconnected();
-                say(&format!("connected to {}", self.line.place()));
+                self.line.stands();
+                self.totals.connected = true;
+                match socket.encryption() {
+                    kernel @ Encryption::Kernel { .. } => say(&format!("connected to {}, {kernel}", self.line.place())),
+                    _ => say(&format!("connected to {}", self.line.place())),
+                }
+                if let Some(why) = self.line.take_kernel_notice() {
+                    say(&format!("TLS stays in user space: {why}"));
+                }
+                true
             }
-            Ok(Ready::Readable) => {}
-            Ok(_) => return Ok(()),
-            Err(error) => return Err(self.lost(&error)),
-        }
+            Ok(ready) => ready == Ready::Readable,
+            Err(error) => return Err(self.ended(&error)),
+        };
         let Some(feed) = feed else { return Ok(()) };
         let step = feed.on_time(now);
         self.follow(step, socket)?;
-        self.read(socket, feed, stop)
+        if readable {
+            self.read(socket, feed)?;
+        }
+        Ok(())
     }
 
     /// One read, and everything in it.
-    fn read(&mut self, socket: &mut crate::wire::WebSocket, feed: &mut Feed, stop: Stop<'_>) -> Result<(), State> {
+    fn read(&mut self, socket: &mut crate::wire::WebSocket, feed: &mut Feed) -> Result<(), After> {
         let result = socket.read().map(|bytes| self.lines.read(bytes));
         // What came before an end is routed before the end is told.
         let mut end = result.err();
@@ -178,7 +202,7 @@ impl Router {
             match socket.next_message() {
                 Ok(Some(Message::Text(frame) | Message::Binary(frame))) => {
                     self.lines.frame();
-                    self.route(frame, stop, &mut |status| answers.push(status.to_vec()));
+                    self.route(frame, &mut |status| answers.push(status.to_vec()));
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => break,
@@ -191,18 +215,18 @@ impl Router {
             self.follow(step, socket)?;
         }
         match end {
-            Some(error) => Err(self.lost(&error)),
+            Some(error) => Err(self.ended(&error)),
             None => Ok(()),
         }
     }
 
     /// Deals the objects of a frame.
-    fn route(&mut self, frame: &[u8], stop: Stop<'_>, on_status: &mut dyn FnMut(&[u8])) {
+    fn route(&mut self, frame: &[u8], on_status: &mut dyn FnMut(&[u8])) {
         let mut objects = Objects::new(frame);
         for object in objects.by_ref() {
             match object.kind {
                 Kind::Trade(symbol) => {
-                    self.deal(self.dealer.pipe_of(&symbol), object.bytes, stop);
+                    self.deal(&symbol, object.bytes);
                     if self.lines.trade() {
                         self.write_line();
                     }
@@ -210,7 +234,7 @@ impl Router {
                 Kind::Other(symbol) => {
                     self.totals.others += 1;
                     match self.settings.route_others {
-                        true => self.deal(self.dealer.pipe_of(&symbol), object.bytes, stop),
+                        true => self.deal(&symbol, object.bytes),
                         false => self.totals.dropped_others += 1,
                     }
                 }
@@ -221,12 +245,12 @@ impl Router {
         self.totals.odd_bytes += objects.odd_bytes();
     }
 
-    /// Gives one message to its pipe, by the policy where its queue is full.
+    /// Gives one message to its symbol's pipe, by the policy where its queue is full.
     #[inline]
-    fn deal(&mut self, number: usize, message: &[u8], stop: Stop<'_>) {
-        let pipe = &mut self.pipes[number];
-        if pipe.stage(message) == Staged::Full {
-            self.press(number, message, stop);
+    fn deal(&mut self, symbol: &[u8], message: &[u8]) {
+        let number = self.dealer.pipe_of(symbol);
+        if self.pipes[number].stage(message) == Staged::Full {
+            self.press(symbol, message);
         }
         if self.settings.single_writes {
             self.pipes[number].flush();
@@ -235,59 +259,70 @@ impl Router {
 
     /// The queue of a pipe is full.
     #[cold]
-    fn press(&mut self, number: usize, message: &[u8], stop: Stop<'_>) {
+    fn press(&mut self, symbol: &[u8], message: &[u8]) {
         loop {
+            // A wait may have ended in another home for the symbol.
+            let number = self.dealer.pipe_of(symbol);
             let pipe = &mut self.pipes[number];
-            match self.settings.policy {
-                Policy::Drop => {
-                    if pipe.report.dropped == 0 {
-                        say(&format!("pipe {number} is full: its newest messages are dropped and counted"));
-                    }
-                    pipe.report.dropped += 1;
-                    return;
-                }
-                Policy::Spill => {
-                    if pipe.report.spilled_bytes == 0 {
-                        let folder = self.settings.spill_dir.display();
-                        say(&format!("pipe {number} is full: it spills to disk in {folder} and catches up from there"));
-                    }
-                    if let Err(error) = pipe.spill(&self.settings.spill_dir) {
-                        say(&format!(
-                            "pipe {number} cannot spill ({error}): the feed waits; give --spill-dir a disk with room"
-                        ));
-                        self.settings.policy = Policy::Block;
-                        continue;
-                    }
-                }
-                Policy::Block => {
-                    self.pipes.iter_mut().filter(|pipe| !pipe.is_full()).for_each(Pipe::flush);
-                    self.wait(stop, None, Nanos::MAX);
-                    if self.stopping || self.fault.is_some() {
-                        // The end of the run tells what did not get through.
-                        self.pipes[number].report.dropped += 1;
-                        return;
-                    }
-                }
-            }
-            if self.pipes[number].stage(message) == Staged::Taken {
+            if pipe.stage(message) == Staged::Taken {
                 return;
             }
+            if self.settings.policy == Policy::Drop {
+                if pipe.report.dropped == 0 {
+                    say(&format!("pipe {number} is full: its newest messages are dropped and counted"));
+                }
+                pipe.report.dropped += 1;
+                return;
+            }
+            if self.settings.policy == Policy::Spill && self.spill(number) {
+                continue;
+            }
+            if self.stopping || self.fault.is_some() {
+                // What was read from the feed is accepted: the end of the run tells what did not get through.
+                self.pipes[number].stage_over(message);
+                return;
+            }
+            self.pipes.iter_mut().filter(|pipe| !pipe.is_full()).for_each(Pipe::flush);
+            self.wait(None, Nanos::MAX);
         }
     }
 
+    /// Moves a queue to disk; false where that fails: it is tried again when the next message finds no room.
+    fn spill(&mut self, number: usize) -> bool {
+        let (pipe, folder) = (&mut self.pipes[number], &self.settings.spill_dir);
+        let first = pipe.report.spilled_bytes == 0;
+        let spilled = pipe.spill(folder);
+        let failed = spilled.is_err();
+        match spilled {
+            Ok(()) if first => say(&format!(
+                "pipe {number} is full: it spills to disk in {} and catches up from there",
+                folder.display()
+            )),
+            Err(error) if !self.watches[number].spill_failed => {
+                say(&format!(
+                    "pipe {number} cannot spill ({error}): the feed waits; give --spill-dir a disk with room"
+                ));
+            }
+            _ => {}
+        }
+        self.watches[number].spill_failed = failed;
+        !failed
+    }
+
     /// Carries out what the login asks for.
-    fn follow(&mut self, step: Step, socket: &mut crate::wire::WebSocket) -> Result<(), State> {
+    fn follow(&mut self, step: Step, socket: &mut crate::wire::WebSocket) -> Result<(), After> {
         match step {
             Step::Nothing => Ok(()),
             Step::Live => {
                 say("the subscription stands");
                 Ok(())
             }
-            Step::Send(text) => socket.send_text(&text).map_err(|error| self.lost(&error)),
+            Step::Send(text) => socket.send_text(&text).map_err(|error| self.ended(&error)),
             Step::Again(why) => {
+                self.totals.connected = false;
                 let (state, wait) = self.line.lost(self.clock.now(), None, true);
                 say(&format!("{why}; connecting anew in {:.1} s", wait as f64 / SECOND as f64));
-                Err(state)
+                Err(After::State(state))
             }
             Step::Refused(why) => {
                 let hint = match self.settings.key {
@@ -295,13 +330,24 @@ impl Router {
                     None => "set TICKPLANT_AUTH to the feed's key",
                 };
                 self.fault = Some(Fault::Peer { what: why, hint: hint.into() });
-                Err(State::Waiting { until: Nanos::MAX })
+                Err(After::State(State::Waiting { until: Nanos::MAX }))
             }
         }
     }
 
-    /// The connection ended.
+    /// A connection that stood ended.
+    fn ended(&mut self, error: &WireError) -> After {
+        if !matches!(error.cause, Cause::KeyRefused { .. }) || self.settings.once {
+            return After::State(self.lost(error));
+        }
+        say(&error.to_string());
+        self.totals.connected = false;
+        After::HandOver
+    }
+
+    /// The connection ended, or none could be made.
     fn lost(&mut self, error: &WireError) -> State {
+        self.totals.connected = false;
         if self.settings.once {
             if self.totals.connections == 0 {
                 let what = format!("{} ({})", error.cause, error.place);
@@ -321,15 +367,23 @@ impl Router {
     }
 
     /// Waits at most so long for the socket, pipes with a queue, workers and the stop; does everything but the socket's part.
-    fn wait(&mut self, stop: Stop<'_>, socket: Option<(RawFd, bool)>, most: Nanos) -> (bool, bool) {
-        let wait = most.min(self.next_look.saturating_sub(self.clock.now()));
-        let mut fds = vec![(stop.as_raw_fd(), PollFlags::IN)];
-        fds.extend(self.workers.iter().filter(|worker| !worker.is_gone()).map(|worker| (worker.fd(), PollFlags::IN)));
+    fn wait(&mut self, socket: Option<(RawFd, bool)>, most: Nanos) -> (bool, bool) {
+        let stop = self.stop.as_ref().map(AsRawFd::as_raw_fd);
+        self.attend(stop, socket, most)
+    }
+
+    /// A wait; without `stop` one that a stop, told already, does not cut short.
+    fn attend(&mut self, stop: Option<RawFd>, socket: Option<(RawFd, bool)>, most: Nanos) -> (bool, bool) {
+        let until = self.next_look.min(self.next_start().unwrap_or(Nanos::MAX));
+        let wait = most.min(until.saturating_sub(self.clock.now()));
+        let mut fds: Vec<_> = stop.iter().map(|&fd| (fd, PollFlags::IN)).collect();
+        let workers = self.posts.iter().map(|post| &post.worker).filter(|worker| !worker.is_gone());
+        fds.extend(workers.map(|worker| (worker.fd(), PollFlags::IN)));
         fds.extend(self.pipes.iter().filter(|pipe| pipe.is_full()).map(|pipe| (pipe.fd(), PollFlags::OUT)));
         fds.extend(
             socket.map(|(fd, writes)| (fd, if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN })),
         );
-        // SAFETY: workers, pipes and the caller own these descriptors for as long as this call lasts.
+        // SAFETY: workers, pipes, the router and the caller own these descriptors for as long as this call lasts.
         let borrowed: Vec<_> = fds.iter().map(|&(fd, flags)| (unsafe { BorrowedFd::borrow_raw(fd) }, flags)).collect();
         let mut polled: Vec<_> = borrowed.iter().map(|(fd, flags)| PollFd::new(fd, *flags)).collect();
         let timeout = Timespec { tv_sec: (wait / SECOND) as i64, tv_nsec: (wait % SECOND) as i64 };
@@ -337,10 +391,11 @@ impl Router {
             return (false, false);
         }
         let is = |at: usize, flag: PollFlags| polled[at].revents().intersects(flag | PollFlags::ERR | PollFlags::HUP);
-        self.stopping |= is(0, PollFlags::IN);
+        self.stopping |= stop.is_some() && is(0, PollFlags::IN);
         let ready = socket.map(|_| (is(polled.len() - 1, PollFlags::IN), is(polled.len() - 1, PollFlags::OUT)));
         drop(polled);
         self.hear_workers();
+        self.mend();
         self.pipes.iter_mut().filter(|pipe| pipe.is_full()).for_each(Pipe::flush);
         self.look(false);
         ready.unwrap_or_default()

@@ -1,6 +1,6 @@
 //! What a router tells: stalled pipes, the account, lines, notices.
 
-use super::{Router, Watch, LOOK_EVERY, STALLED_AFTER};
+use super::{Router, LOOK_EVERY, STALLED_AFTER};
 use crate::clock::{Clock, Nanos, SECOND};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::sync::PoisonError;
@@ -9,7 +9,7 @@ impl Router {
     /// Ten times a second: stalled pipes, the account.
     pub(super) fn look(&mut self, last: bool) {
         let now = self.clock.now();
-        if now < self.next_look && !last {
+        if self.pipes.is_empty() || now < self.next_look && !last {
             return;
         }
         self.next_look = now + LOOK_EVERY;
@@ -20,17 +20,21 @@ impl Router {
                 if std::mem::take(&mut pipe.report.stalled) {
                     say(&format!("pipe {number} is read again"));
                 }
-                *watch = Watch { read_bytes: read, since: now };
-            } else if now - watch.since >= STALLED_AFTER && !pipe.report.stalled && !pipe.report.broken {
+                (watch.read_bytes, watch.since) = (read, now);
+            } else if now - watch.since >= STALLED_AFTER
+                && !pipe.report.stalled
+                && !pipe.report.broken
+                && !pipe.report.down
+            {
                 pipe.report.stalled = true;
                 say(&format!("pipe {number} is STALLED: nobody reads the {unread} bytes in it"));
             }
             (pipe.report.unread_bytes, pipe.report.queued_bytes) = (unread, pipe.queued_bytes());
         }
-        self.account(now);
+        self.account(now, last);
     }
 
-    pub(super) fn account(&mut self, now: Nanos) {
+    pub(super) fn account(&mut self, now: Nanos, last: bool) {
         self.totals.trades = self.lines.trades();
         self.totals.received_bytes = self.lines.bytes_total();
         self.totals.pipes = self.pipes.iter().map(|pipe| pipe.report.clone()).collect();
@@ -38,7 +42,7 @@ impl Router {
         let (sum, most) = (messages.clone().sum::<u64>(), messages.max().unwrap_or(0));
         self.totals.max_over_mean = if sum == 0 { 0.0 } else { most as f64 * self.pipes.len() as f64 / sum as f64 };
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.totals);
-        if self.settings.json && now >= self.next_json {
+        if self.settings.json && (last || now >= self.next_json) {
             self.next_json = now + SECOND;
             if let Ok(mut line) = serde_json::to_string(&self.totals) {
                 line.push('\n');
@@ -52,7 +56,7 @@ impl Router {
         let now = self.clock.now();
         self.text.clear();
         self.lines.write(&mut self.text, now, self.opened_at);
-        if !self.settings.json {
+        if self.settings.lines && !self.settings.json {
             print(&self.text);
         }
     }
