@@ -60,16 +60,21 @@ def route(url: str, folder: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
+def begun(folder: Path) -> list[Path]:
+    """The files of workers that have told their place."""
+    return [file for file in folder.iterdir() if file.name.isdigit()]
+
+
 def kill_some(router: subprocess.Popen[str], folder: Path, kills: int, chance: random.Random) -> None:
     """Kills a worker whenever a random number of further messages was acted on."""
 
     def acted() -> int:
-        return sum(file.stat().st_size for file in folder.iterdir())
+        return sum(file.stat().st_size for file in begun(folder))
 
     for _ in range(kills):
         more = acted() + chance.randrange(100, TRADES * 110 // (2 * KILLS))
         until(lambda more=more: acted() > more or router.poll() is not None, 60)
-        living = [int(file.name) for file in folder.iterdir() if file.name.isdigit() and alive(int(file.name))]
+        living = [int(file.name) for file in begun(folder) if alive(int(file.name))]
         if len(living) > 1:
             os.kill(chance.choice(living), signal.SIGKILL)
 
@@ -85,7 +90,7 @@ def test_a_killed_worker_is_started_anew_and_nothing_is_lost(tmp_path, seed):
         kill_some(router, tmp_path, KILLS, random.Random(seed))
         output, said = router.communicate(timeout=120)
     assert router.returncode == 0, said
-    runs = [Run(file) for file in tmp_path.iterdir()]
+    runs = [Run(file) for file in begun(tmp_path)]
     assert sum(run.restarts > 0 for run in runs) == len(runs) - PIPES > 0, said
     seen: set[int] = set()
     twice = 0
@@ -117,7 +122,7 @@ def test_the_symbols_of_a_killed_worker_fail_over_and_nothing_is_lost(tmp_path, 
         kill_some(router, tmp_path, PIPES - 2, random.Random(seed))
         output, said = router.communicate(timeout=120)
     assert router.returncode == 0, said
-    runs = [Run(file) for file in tmp_path.iterdir()]
+    runs = [Run(file) for file in begun(tmp_path)]
     assert len(runs) == PIPES
     count: Counter[int] = Counter()
     marked: set[int] = set()

@@ -105,3 +105,40 @@ impl Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{ErrorKind, Read};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_connection_that_is_handed_over_is_held_until_the_next_one_stands() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = serde_json::json!({
+            "url": format!("ws://{}/", listener.local_addr().unwrap()), "pipes": 1, "command": ["true"], "cwd": null,
+            "spawn": "one", "on_death": "stop", "redeliver_bytes": 0, "marks": false, "shard_by": "hash", "policy": "spill",
+            "spill_dir": "", "queue_bytes": 0, "pipe_bytes": 0, "key": null, "subscribe": null, "ca": null,
+            "route_others": false, "once": false, "message_bytes_max": 1, "json": false, "lines": true, "grace_ms": 0
+        });
+        let mut line = Line::new(&serde_json::from_value(settings).unwrap()).unwrap();
+        let connect = |line: &mut Line, mut state: State, now: Nanos| loop {
+            match line.advance(state, now).unwrap() {
+                State::Connected(socket) => break socket,
+                waiting => state = waiting,
+            }
+            std::thread::yield_now();
+        };
+        let socket = connect(&mut line, State::Waiting { until: 0 }, 5);
+        let (mut first, _) = listener.accept().unwrap();
+        first.set_nonblocking(true).unwrap();
+        let state = line.hand_over(socket, 5);
+        assert!(matches!(state, State::Waiting { until: 5 }), "at once, without a back-off");
+        let _next = connect(&mut line, state, 5);
+        listener.accept().unwrap();
+        assert_eq!(first.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        line.stands();
+        first.set_nonblocking(false).unwrap();
+        assert_eq!(first.read(&mut [0; 8]).unwrap(), 0);
+    }
+}
