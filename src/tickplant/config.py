@@ -1,8 +1,8 @@
 """Settings: flag, then environment, then file, then default; each value knows where it came from.
 
-A file is TOML with one table a stage: `[plant]`, `[log]`, `[venue.NAME]` for each venue, `[metrics]`. Every setting
-also has a variable, `TICKPLANT_LOG_SYNC` or `TICKPLANT_VENUE_KRAKEN_DEPTH`, lists separated by commas. A connector
-needs no file: `EXCHANGE`, `SYMBOLS`, `WS_ENDPOINT`, `REST_ENDPOINT` and `POD_NAME` say it all.
+A file is TOML with one table a stage: `[plant]`, `[log]`, `[metrics]`, `[health]`, `[venue.NAME]` for each venue. Every
+setting also has a variable, `TICKPLANT_LOG_SYNC` or `TICKPLANT_VENUE_KRAKEN_DEPTH`, lists separated by commas. A
+connector needs no file: `EXCHANGE`, `SYMBOLS`, `WS_ENDPOINT`, `REST_ENDPOINT` and `POD_NAME` say it all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from tickplant.errors import ConfigError
 from tickplant.toml_lines import key_lines, read_toml
 from tickplant.venues.base import Venue, venue_code
-from tickplant.venues.settings import Text, VenueSettings
+from tickplant.venues.settings import Seconds, Text, VenueSettings
 from tickplant.venues.table import find_venue, symbol_of
 
 Bytes = Annotated[int, Meta(ge=65_536, description="a number of bytes from 65536")]
@@ -58,6 +58,22 @@ class MetricsSettings(Struct, frozen=True, kw_only=True):
     """The address to listen on; "0.0.0.0" for a scraper or probe on another machine."""
 
 
+class HealthSettings(Struct, frozen=True, kw_only=True):
+    """The table `[health]`: when a connection or a stream counts as dead, at every venue that says nothing else."""
+
+    ping_every_s: Seconds = 20.0
+    """A protocol ping so often."""
+    ping_timeout_s: Seconds = 10.0
+    measured_ping_every_s: Seconds = 30.0
+    """The ping whose round trip is the venue's latency: its own text where it has one."""
+    measured_ping_timeout_s: Seconds = 10.0
+    close_timeout_s: Seconds = 5.0
+    """How long a peer may take to answer a close."""
+    stale_check_every_s: Seconds = 5.0
+    stale_after_s: Seconds = 10.0
+    """What is silent for so long, and for several times longer than is usual for it, is stale."""
+
+
 class Origin(NamedTuple):
     """Where a value came from: a file and a line, `environment NAME`, `flag --name` or `default`."""
 
@@ -69,7 +85,12 @@ class Origin(NamedTuple):
 
 
 DEFAULT = Origin("default")
-TABLES: dict[str, type[Struct]] = {"plant": PlantSettings, "log": LogSettings, "metrics": MetricsSettings}
+TABLES: dict[str, type[Struct]] = {
+    "plant": PlantSettings,
+    "log": LogSettings,
+    "metrics": MetricsSettings,
+    "health": HealthSettings,
+}
 SECRETS = ("api_key", "api_secret")
 
 
@@ -79,6 +100,7 @@ class Config(Struct, frozen=True, kw_only=True):
     plant: PlantSettings = PlantSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    health: HealthSettings = HealthSettings()
     venues: dict[str, VenueSettings] = {}
     origins: dict[str, Origin] = {}
     """By dotted name, such as `log.path` or `venue.KRAKEN.depth`; defaults are not listed."""
@@ -87,9 +109,15 @@ class Config(Struct, frozen=True, kw_only=True):
         """The description of a configured venue, a user's own included."""
         return find_venue(code, self.venues[code].class_)
 
+    def healthy(self, settings: VenueSettings) -> VenueSettings:
+        """A venue's settings with the times of `[health]` where that names them and the venue's table does not."""
+        named = [name.removeprefix("health.") for name in self.origins if name.startswith("health.")]
+        changes = {name: getattr(self.health, name) for name in named if getattr(settings, name) is None}
+        return msgspec.structs.replace(settings, **changes)
+
     def rows(self) -> Iterator[tuple[str, object, Origin]]:
         """Every setting: dotted name, value, origin. Secrets are covered; None: as the venue or the system says."""
-        tables: list[tuple[str, Struct]] = [("plant", self.plant), ("log", self.log), ("metrics", self.metrics)]
+        tables: list[tuple[str, Struct]] = [(name, getattr(self, name)) for name in TABLES]
         tables += [(f"venue.{code}", settings) for code, settings in self.venues.items()]
         for prefix, table in tables:
             for field in msgspec.structs.fields(table):
@@ -270,7 +298,7 @@ def _from_environment(environ: Mapping[str, str]) -> list[_Value]:
             if value or key == "instruments":
                 values.append(_Value(table, key, value, Origin(f"environment {variable}")))
     for variable in sorted(environ):
-        match = re.fullmatch(r"TICKPLANT_(PLANT|LOG|METRICS|VENUE)_(\w+)", variable)
+        match = re.fullmatch(r"TICKPLANT_(PLANT|LOG|METRICS|HEALTH|VENUE)_(\w+)", variable)
         if match:
             values.append(_from_variable(variable, match[1].lower(), match[2].lower(), environ[variable]))
     return values

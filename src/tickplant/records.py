@@ -149,6 +149,7 @@ class Subject(IntEnum):
     DISK = 5
     PLANT = 6
     INSTRUMENT = 7
+    RECOVERY = 8
 
 
 class Reason(IntEnum):
@@ -205,6 +206,20 @@ class Stream(IntEnum):
     TRADES = 2
     TICKER = 3
     DEFINITIONS = 4
+
+
+class Rung(IntEnum):
+    """The rungs of recovery: what is tried to mend an instrument or a connection (STATUS of subject RECOVERY)."""
+
+    NONE = 0
+    SNAPSHOT = 1
+    """A new snapshot of one book."""
+    RESUBSCRIBE = 2
+    """One stream of an instrument is left and asked for again."""
+    RECONNECT = 3
+    """The connection is made anew."""
+    SWITCH_VENUE = 4
+    """Another venue takes over for the same asset."""
 
 
 class Repair(IntEnum):
@@ -316,6 +331,7 @@ __all__ = [
     "Reason",
     "Record",
     "Repair",
+    "Rung",
     "Side",
     "StateHash",
     "Status",

@@ -111,6 +111,9 @@ def _books(summary: Summary) -> list[Family]:
     live = Family("tickplant_book_live", "gauge", "1: the book is proven live, 0: it is stale or being mended.", [])
     resyncs = Family("tickplant_resyncs_total", "counter", "New snapshots that a book needed.", [])
     proofs = Family("tickplant_checksums_total", "counter", "Checksums of the venue, by result.", [])
+    stales = Family("tickplant_stales_total", "counter", "Silences that were no quiet of the market.", [])
+    stale = Family("tickplant_stale", "gauge", "1: the instrument's book is stale, 0: not.", [])
+    news = Family("tickplant_last_news_timestamp", "gauge", "Receive time of its last news, Unix seconds.", [])
     for row in summary["instruments"]:
         symbol, _, venue = row["instrument"].rpartition(".")
         labels = (("exchange", venue.lower()), ("symbol", symbol))
@@ -119,9 +122,13 @@ def _books(summary: Summary) -> list[Family]:
         depth.samples.append(("", (*labels, ("side", "asks")), row["ask_levels"]))
         live.samples.append(("", labels, int(row["state"] == "LIVE")))
         resyncs.samples.append(("", labels, row["resyncs"]))
+        stales.samples.append(("", labels, row["stales"]))
+        stale.samples.append(("", labels, int(row["state"] == "STALE")))
+        if row["last_at"]:
+            news.samples.append(("", labels, row["last_at"] / 1e9))
         for result in ("passed", "failed", "absent"):
             proofs.samples.append(("", (*labels, ("result", result)), row[f"checksums_{result}"]))
-    return [gaps, depth, live, resyncs, proofs]
+    return [gaps, depth, live, resyncs, stales, stale, news, proofs]
 
 
 def _lanes(summary: Summary) -> list[Family]:

@@ -199,6 +199,18 @@ class Plant:
         self._callbacks.add(task)
         task.add_done_callback(self._on_callback_done)
 
+    def on_status(self, callback: Callable[[Any], Awaitable[None] | None], *instruments: str) -> None:
+        """Calls `callback(record)` for each change of state: a book or stream gone stale, a connection lost, a rung of
+        recovery. An exception in it ends the plant."""
+
+        async def each(batch: Any) -> None:
+            for record in batch:
+                result = callback(record)
+                if result is not None:
+                    await result
+
+        self.on_records(each, *instruments, schema="status")
+
     async def summary(self) -> dict[str, Any]:
         """The plant's account: a row an instrument, the connections, latency in ns, archive and counts, by lane."""
         shares = list(self._shares.values())
@@ -259,6 +271,7 @@ class Plant:
             self._start_share(code, settings, symbols, lane=lane_name(code, index, count))
 
     def _start_share(self, code: str, settings: VenueSettings, symbols: Iterable[str], *, lane: str) -> Share:
+        settings = self.settings.healthy(settings)
         venue = find_venue(code, settings.class_)
         instruments = {symbol: self._assign(symbol, code) for symbol in symbols}
         share = Share(

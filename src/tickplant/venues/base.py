@@ -110,6 +110,8 @@ class Venue:
     fetch_rate: ClassVar[Rate | None] = None
     """REST requests, or their weights, that one address allows us; None: nothing is known of a limit."""
     fetch_weights: ClassVar[Weights] = Weights()
+    calendar: ClassVar[tuple[tuple[int, int], ...]] = ()
+    """When it is open, as seconds of the week from Monday 00:00 UTC, ends excluded. Empty: always."""
     depths: ClassVar[tuple[int, ...]] = ()
     """Depths that the venue takes, ascending. Empty: full depth only."""
     default_depth: ClassVar[int] = 0
@@ -190,6 +192,7 @@ class Venue:
             timing=timing(self.timing, settings),
             hashes=hash_plan(settings),
             shadow_every=shadow_every(self.title, self.book, settings),
+            calendar=list(self.calendar),
             budgets=budgets(self, settings),
             coverage_every=round(settings.coverage_every_s * 1_000_000_000),
             messages_per_second=self.messages_per_second,

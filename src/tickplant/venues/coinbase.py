@@ -10,7 +10,7 @@ import msgspec
 
 from tickplant.errors import VenueError
 from tickplant.venues.base import Definition, Venue, decimals
-from tickplant.venues.plan import BookPlan, Channel, PlanStream, Rate, Route, Timing
+from tickplant.venues.plan import BookPlan, Channel, PlanStream, Rate, Route
 
 
 def _channel(stream: PlanStream, requested: str, listed: str = "") -> Channel:
@@ -43,8 +43,6 @@ class Coinbase(Venue):
     )
     book = BookPlan(continuity="none", snapshot="in_band")
     trade_ids_consecutive = True
-    # The heartbeat channel speaks once a second for each product.
-    timing = Timing(stale_after=10_000_000_000, ping_every=5_000_000_000, ping_timeout=5_000_000_000)
     messages_per_second = 20
     connection_rate = Rate(8, 1)
     # A hundred messages and ten requests a second and address.

@@ -20,7 +20,7 @@ import msgspec
 from tickplant.errors import ConfigError, VenueError
 from tickplant.venues.base import Definition, HttpRequest, Venue
 from tickplant.venues.kraken_v1 import OLD_NAMES, KrakenV1
-from tickplant.venues.plan import BookPlan, Channel, Rate, Route, Timing
+from tickplant.venues.plan import BookPlan, Channel, Rate, Route
 from tickplant.venues.settings import VenueSettings
 
 
@@ -87,8 +87,6 @@ class Kraken(Venue):
     book = BookPlan(continuity="none", snapshot="in_band", checksum="kraken", truncate=True)
     trade_ids_consecutive = True
     ping = '{"method":"ping","req_id":{id}}'
-    # A heartbeat comes every second while anything is subscribed.
-    timing = Timing(stale_after=10_000_000_000, ping_every=5_000_000_000, ping_timeout=5_000_000_000)
     messages_per_second = 10
     # About so many are let in before the address is shut out for ten minutes.
     connection_rate = Rate(150, 600)

@@ -7,7 +7,7 @@ and there is no private channel here. Instruments keep their names of today: BTC
 from __future__ import annotations
 
 from tickplant.venues.base import Venue
-from tickplant.venues.plan import BookPlan, Channel, PlanStream, Route, Timing
+from tickplant.venues.plan import BookPlan, Channel, PlanStream, Route
 
 OLD_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 """Assets whose names differ before v2, and in REST still do."""
@@ -45,7 +45,6 @@ class KrakenV1(Venue):
     )
     book = BookPlan(continuity="none", snapshot="in_band", checksum="kraken", truncate=True)
     ping = '{"event":"ping","reqid":{id}}'
-    timing = Timing(stale_after=10_000_000_000, ping_every=5_000_000_000, ping_timeout=5_000_000_000)
     depths = (10, 25, 100, 500, 1000)
     default_depth = 10
     symbol_pattern = r"[A-Z0-9.]+x?/[A-Z0-9.]+"

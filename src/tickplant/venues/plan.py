@@ -78,9 +78,13 @@ class BookPlan(Struct, frozen=True, kw_only=True):
 class Timing(Struct, frozen=True, kw_only=True):
     """Times of the health machine in nanoseconds."""
 
-    ping_every: int = 15_000_000_000
+    ping_every: int = 20_000_000_000
     ping_timeout: int = 10_000_000_000
-    stale_after: int = 30_000_000_000
+    measured_ping_every: int = 30_000_000_000
+    measured_ping_timeout: int = 10_000_000_000
+    close_timeout: int = 5_000_000_000
+    stale_check_every: int = 5_000_000_000
+    stale_after: int = 10_000_000_000
     acknowledge_within: int = 10_000_000_000
     snapshot_within: int = 10_000_000_000
     backoff_first: int = 1_000_000_000
@@ -138,6 +142,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     timing: Timing
     hashes: HashPlan = HashPlan()
     shadow_every: int = 0
+    calendar: list[tuple[int, int]] = []
     budgets: Budgets = Budgets()
     coverage_every: int = 0
     messages_per_second: int

@@ -58,7 +58,12 @@ class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     class_: ClassName | None = field(name="class", default=None)
     """A venue of your own, see tickplant.venues.user."""
     ping_every_s: Seconds | None = None
+    """This and the times that follow take the place of those in `[health]`, for this venue."""
     ping_timeout_s: Seconds | None = None
+    measured_ping_every_s: Seconds | None = None
+    measured_ping_timeout_s: Seconds | None = None
+    close_timeout_s: Seconds | None = None
+    stale_check_every_s: Seconds | None = None
     stale_after_s: Seconds | None = None
     acknowledge_within_s: Seconds | None = None
     snapshot_within_s: Seconds | None = None

@@ -45,6 +45,7 @@ pub struct LoopOptions {
 }
 
 /// One connection of the session: its route and, while there is one, its socket.
+#[derive(Default)]
 struct Line {
     url: String,
     socket: Option<WebSocket>,
@@ -79,6 +80,7 @@ pub struct Loop {
     snapshots: Option<(Fetcher, FetchPort)>,
     definitions: Option<(Fetcher, FetchPort)>,
     definitions_url: Option<String>,
+    close_within: Nanos,
     epoll: OwnedFd,
     clock: SystemClock,
     rng: Rng,
@@ -122,14 +124,7 @@ impl Loop {
             let added = epoll::add(&epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
             added.map_err(|error| error.to_string())?;
         }
-        let line = |url: &String| Line {
-            url: url.clone(),
-            socket: None,
-            watched: None,
-            closing: None,
-            held: false,
-            tried: false,
-        };
+        let line = |url: &String| Line { url: url.clone(), ..Line::default() };
         Ok(Self {
             engine,
             lines: plan.routes.iter().map(|route| line(&route.url)).collect(),
@@ -141,6 +136,7 @@ impl Loop {
             snapshots,
             definitions,
             definitions_url: plan.definitions_url.clone(),
+            close_within: plan.timing.close_timeout,
             epoll,
             clock: SystemClock::new(),
             // Masks and keys need no journal: they reach no record.
@@ -346,8 +342,12 @@ impl Loop {
                 .map_err(|what| WireError { place: line.url.clone(), cause: Cause::Setup(what) })?;
             let mut limits = Limits::default();
             limits.message_bytes_max = self.options.message_bytes_max.unwrap_or(limits.message_bytes_max);
-            let (tls, proxy) = (self.tls.clone(), self.proxy.clone());
-            WebSocket::connect(Options { tls, proxy, limits, ..Options::new(url, addresses.to_vec()) }, seed, at)
+            let (tls, proxy, close_within) = (self.tls.clone(), self.proxy.clone(), self.close_within);
+            WebSocket::connect(
+                Options { tls, proxy, limits, close_within, ..Options::new(url, addresses.to_vec()) },
+                seed,
+                at,
+            )
         });
         match attempt {
             Some(Ok(socket)) => self.lines[usize::from(connection)].socket = Some(socket),

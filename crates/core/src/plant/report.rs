@@ -19,6 +19,8 @@ pub struct InstrumentReport {
     pub reason: String,
     pub bid_levels: usize,
     pub ask_levels: usize,
+    /// Receive time of its last news; 0 before the first.
+    pub last_at: Nanos,
 }
 
 /// One connection's line.
@@ -50,6 +52,7 @@ impl SessionReport {
             reason: word(&line.reason),
             bid_levels: line.bid_levels,
             ask_levels: line.ask_levels,
+            last_at: line.last_at,
         };
         let connection = |line: ConnectionSummary| ConnectionReport {
             state: word(&line.state),

@@ -90,7 +90,7 @@ words! {
     /// What an instrument's subscription to one stream is at.
     SubscriptionState: u8 { Unsubscribed = 0, Requested = 1, Active = 2, Refused = 3, Leaving = 4, }
     /// Whose state a STATUS record tells.
-    Subject: u8 { Connection = 1, Book = 2, Subscription = 3, Clock = 4, Disk = 5, Plant = 6, Instrument = 7, }
+    Subject: u8 { Connection = 1, Book = 2, Subscription = 3, Clock = 4, Disk = 5, Plant = 6, Instrument = 7, Recovery = 8, }
     /// Why a state changed. One list for all subjects.
     Reason: u8 {
         None = 0,
@@ -148,6 +148,18 @@ words! {
         Late = 2,
         /// A new snapshot: the book is right again, what it went through in between is lost.
         Snapshot = 3,
+    }
+    /// The rungs of recovery: what is tried to mend an instrument or a connection (STATUS of subject Recovery).
+    Rung: u8 {
+        None = 0,
+        /// A new snapshot of one book.
+        Snapshot = 1,
+        /// One stream of an instrument is left and asked for again.
+        Resubscribe = 2,
+        /// The connection is made anew.
+        Reconnect = 3,
+        /// Another venue takes over for the same asset.
+        SwitchVenue = 4,
     }
     /// The quality of an interval in the coverage ledger.
     Quality: u8 {

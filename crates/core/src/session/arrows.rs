@@ -65,6 +65,8 @@ pub const BOOK_ARROWS: &[(BookState, BookState)] = &[
     // A new snapshot was asked for although nothing is known to be wrong.
     (B::Live, B::Syncing),
     (B::Live, B::Closed),
+    // It is silent for itself and subscribed anew.
+    (B::Stale, B::Syncing),
     (B::Stale, B::Closed),
     (B::Gap, B::Syncing),
     // The venue sent a snapshot before it was asked for one.

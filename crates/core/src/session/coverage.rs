@@ -324,7 +324,7 @@ impl Session {
         }
         let (to, since) = match self.stream_quality(slot, stream) {
             Some((quality, cause, since)) => (Some((quality, cause)), since),
-            None => (None, self.now),
+            None => (None, self.at),
         };
         let (stamp, instrument) = (self.stamp(), &mut self.instruments[slot as usize]);
         let stream = if stream == StreamName::Trades { Stream::Trades } else { Stream::Ticker };
@@ -344,12 +344,12 @@ impl Session {
         let is_proven = stream == StreamName::Trades && self.plan.trade_ids_consecutive;
         Some(match item.state {
             SubscriptionState::Active if link.state == ConnectionState::Stale => {
-                (Quality::Stale, Reason::Silent, self.now)
+                (Quality::Stale, Reason::Silent, self.at)
             }
-            SubscriptionState::Active if item.again => (Quality::Gap, item.reason, self.now),
-            SubscriptionState::Active if is_proven => (Quality::Complete, Reason::None, self.now),
-            SubscriptionState::Active => (Quality::Unproven, Reason::None, self.now),
-            _ if link.is_open() => (Quality::Gap, item.reason, self.now),
+            SubscriptionState::Active if item.again => (Quality::Gap, item.reason, self.at),
+            SubscriptionState::Active if is_proven => (Quality::Complete, Reason::None, self.at),
+            SubscriptionState::Active => (Quality::Unproven, Reason::None, self.at),
+            _ if link.is_open() => (Quality::Gap, item.reason, self.at),
             _ => (Quality::Gap, item.reason, self.last_seen(route)),
         })
     }
@@ -357,8 +357,8 @@ impl Session {
     /// When a connection last gave a sign of life; now where it never did.
     pub(super) fn last_seen(&self, connection: Connection) -> Nanos {
         match self.links[connection as usize].last_seen {
-            0 => self.now,
-            at => at,
+            0 => self.at,
+            at => at.saturating_add(self.skew),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! - `connection`: a route's life from wanted to closed, back-off, login, pings, silence; [`arrows`]: the table of moves;
 //! - `subscriptions`: intended and actual subscriptions, requests, what venues answer;
 //! - `books`: snapshots, updates, proofs, resyncs, over the pure chain rules of `sync`;
+//! - `pulse`: whether a stream is silent or its market quiet;
 //! - `budget`: what the control thread grants out of the budgets of an address;
 //! - `trades`: ids, replays, holes; `coverage`: the ledger of what is complete; `records`: the 64 bytes of each fact.
 
@@ -20,6 +21,7 @@ mod coverage;
 mod frames;
 mod hashes;
 pub mod journal;
+mod pulse;
 mod records;
 mod subscriptions;
 mod symbols;
@@ -33,7 +35,7 @@ pub use types::*;
 use crate::book::Book;
 use crate::clock::{Nanos, Rng};
 use crate::event::{Change, Decode, Decoded, Row, Span};
-use crate::record::{BookState, ConnectionState, Reason, Subject, SubscriptionState};
+use crate::record::{BookState, ConnectionState, Reason, Rung, Subject, SubscriptionState};
 use books::BookSync;
 use connection::Link;
 use frames::Listing;
@@ -72,7 +74,13 @@ pub struct Session {
     purse: budget::Purse,
     round: coverage::Round,
     next_id: u64,
+    /// The time that records carry, and how far wall clock steps have moved it away from `now`.
+    at: Nanos,
+    skew: Nanos,
+    /// What waits and silences are measured by: steps of the wall clock do not show in it.
     now: Nanos,
+    /// When silence is looked for next.
+    look_at: Nanos,
     /// The time of the last `WakeAt` that has not come yet.
     wake: Option<Nanos>,
     /// Something moved that deadlines or subscriptions depend on.
@@ -106,6 +114,10 @@ struct Instrument {
     hashes: hashes::HashClock,
     ledger: coverage::Ledger,
     trades: TradeStream,
+    /// By [`StreamName`]: book, trades, ticker.
+    pulses: [pulse::Pulse; 3],
+    /// What was last tried to mend it.
+    rung: Rung,
     /// xxh3 of the last definition's text; 0 before the first.
     definition: u64,
     counters: Counters,
@@ -124,6 +136,8 @@ pub struct Counters {
     pub checksums_absent: u64,
     pub gaps: u64,
     pub resyncs: u64,
+    /// Silences of a stream that were no quiet of its market.
+    pub stales: u64,
     /// Messages and trades that said what was known.
     pub duplicates: u64,
 }
@@ -142,6 +156,8 @@ pub struct InstrumentSummary {
     /// Price levels that the book holds.
     pub bid_levels: usize,
     pub ask_levels: usize,
+    /// When news of it last came; 0 before the first.
+    pub last_at: Nanos,
 }
 
 /// One line of [`Session::connections`].
@@ -177,7 +193,10 @@ impl Session {
             purse: budget::Purse::default(),
             round: coverage::Round::default(),
             next_id: 1,
+            at: 0,
+            skew: 0,
             now: 0,
+            look_at: 0,
             wake: None,
             unsettled: false,
             started: false,
@@ -197,7 +216,8 @@ impl Session {
 
     /// Takes one input at its time and appends what it gives. A time before the last one counts as the last one.
     pub fn step(&mut self, at: Nanos, input: Input<'_>, out: &mut Out) {
-        self.now = self.now.max(at);
+        self.at = self.at.max(at);
+        self.now = self.now.max(self.at.saturating_sub(self.skew));
         if self.wake.is_some_and(|wake| wake <= self.now) {
             self.wake = None;
             self.unsettled = true;
@@ -219,7 +239,10 @@ impl Session {
             Input::HttpReply { request, status, retry_after, body } => {
                 self.on_reply(Reply { request, status, retry_after, body }, out);
             }
-            Input::Timer => self.unsettled = true,
+            Input::Timer => {
+                self.wake = None;
+                self.unsettled = true;
+            }
             Input::Sent { .. } => {}
             Input::Command(command) => self.on_command(command, out),
         }
@@ -240,6 +263,7 @@ impl Session {
                 self.settle_link(connection as Connection, out);
             }
             self.settle_books(out);
+            self.settle_silence(out);
             self.settle_listing(out);
             if !self.unsettled {
                 break;
@@ -256,6 +280,7 @@ impl Session {
             .chain(self.books_deadline())
             .chain(self.listing_deadline())
             .chain(self.coverage_deadline())
+            .chain(self.silence_deadline())
             .filter(|&at| at != Nanos::MAX)
             .min();
         if let Some(at) = next {
@@ -263,7 +288,7 @@ impl Session {
             let at = at.max(self.now + 1);
             if self.wake.is_none_or(|wake| at < wake) {
                 self.wake = Some(at);
-                out.wishes.push(Wish::WakeAt { at });
+                out.wishes.push(Wish::WakeAt { at: at.saturating_add(self.skew) });
             }
         }
     }
@@ -294,10 +319,40 @@ impl Session {
         };
         let fact = Fact { value, text: detail.as_bytes(), ..Fact::new(subject, 0, 0, reason) };
         records::status(out, self.stamp(), &fact);
+        if reason == Reason::ClockStep {
+            // The times of the inputs leap by it from now on; a step back lets them stand still instead.
+            let forward = u64::try_from(value).unwrap_or(0);
+            self.skew = self.skew.saturating_add(forward);
+        }
+    }
+
+    /// A time of ours as records tell it.
+    fn told(&self, at: Nanos) -> i64 {
+        i64::try_from(at.saturating_add(self.skew)).unwrap_or(i64::MAX)
+    }
+
+    fn last_news(&self, instrument: &Instrument) -> Nanos {
+        let last = instrument.pulses.iter().map(|pulse| pulse.last).max().unwrap_or(0);
+        if last == 0 {
+            0
+        } else {
+            last.saturating_add(self.skew)
+        }
+    }
+
+    /// Tells what is tried to mend an instrument, or a whole connection.
+    fn climb(&mut self, slot: Option<Slot>, connection: Connection, rung: Rung, reason: Reason, out: &mut Out) {
+        let mut fact = Fact { connection: connection.into(), ..Fact::new(Subject::Recovery, 0, rung as u8, reason) };
+        if let Some(slot) = slot {
+            let instrument = &mut self.instruments[slot as usize];
+            fact.instrument_id = instrument.id;
+            fact.previous = std::mem::replace(&mut instrument.rung, rung) as u8;
+        }
+        records::status(out, self.stamp(), &fact);
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp { at: self.now, venue: self.plan.venue_number }
+        Stamp { at: self.at, venue: self.plan.venue_number }
     }
 
     /// Tells something about an instrument that changes no state, with a sample.
@@ -335,6 +390,7 @@ impl Session {
                 reason,
                 bid_levels: instrument.sync.book.len(crate::record::Side::Bid),
                 ask_levels: instrument.sync.book.len(crate::record::Side::Ask),
+                last_at: self.last_news(instrument),
             }
         };
         self.instruments.iter().map(line).collect()

@@ -119,6 +119,9 @@ impl Session {
         let same = |event: &Event| matches!(event, Event::Trade(trade) if told.text(&trade.symbol) == symbol && trade.snapshot == head.snapshot);
         let count = events.iter().take_while(|event| same(event)).count();
         let Some(slot) = self.receive(connection, StreamName::Trades, symbol, out) else { return count };
+        if !head.snapshot {
+            self.beat(slot, StreamName::Trades, head.ts_event, out);
+        }
         let mut order = std::mem::take(&mut self.order);
         order.clear();
         order.extend(0..count);

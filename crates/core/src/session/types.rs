@@ -146,6 +146,9 @@ pub struct Plan {
     /// Each book is compared with a fetched snapshot about so often, in ns; 0: never. It needs numbered snapshots.
     #[serde(default)]
     pub shadow_every: Nanos,
+    /// When the venue is open, as spans of seconds of the week from Monday 00:00 UTC, the end excluded. None: always.
+    #[serde(default)]
+    pub calendar: Vec<(u32, u32)>,
     /// Which budgets of an address are granted by the control thread; a journal from before there were such has none.
     #[serde(default)]
     pub budgets: Budgets,
@@ -340,9 +343,21 @@ pub enum Checksum {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
+    /// A protocol ping so often; 0: never.
     pub ping_every: Nanos,
     pub ping_timeout: Nanos,
-    /// A connection on which nothing at all came for so long is closed.
+    /// The ping whose round trip is the venue's latency, so often: its own text where it has one; 0: never.
+    #[serde(default)]
+    pub measured_ping_every: Nanos,
+    #[serde(default)]
+    pub measured_ping_timeout: Nanos,
+    /// How long a peer may take to answer a close; the driver's affair.
+    #[serde(default)]
+    pub close_timeout: Nanos,
+    /// Silence is looked for so often; 0: only that of a whole connection is seen, at twice `stale_after`.
+    #[serde(default)]
+    pub stale_check_every: Nanos,
+    /// What is silent for so long, and for several times longer than is usual for it, is stale.
     pub stale_after: Nanos,
     pub acknowledge_within: Nanos,
     pub snapshot_within: Nanos,

@@ -268,7 +268,7 @@ fn what_waits_for_a_snapshot_is_bounded() {
     }
     rig.run(5 * SECOND);
     assert_eq!(rig.summary(1).reason, Reason::SnapshotStale, "the oldest were let go, so a younger one is needed");
-    rig.run(30 * SECOND);
+    rig.run(15 * SECOND);
     assert_eq!(rig.summary(1).state, BookState::Live);
     hold_against(&rig.records::<Level>(), 1, &rig.venue.markets["AAA"].truth);
 }

@@ -319,7 +319,7 @@ fn scenarios_walk_every_arrow() {
     for at in [25 * SECOND, 35 * SECOND, 70 * SECOND] {
         // Silence, with answered pings held back.
         let (mut plan, venue) = kraken_like(&["AAA"]);
-        plan.timing.ping_every = 0;
+        (plan.timing.ping_every, plan.timing.measured_ping_every) = (0, 0);
         let mut rig = Rig::new(plan, venue, 1);
         rig.run(at);
         rig.frame(0, "beat");

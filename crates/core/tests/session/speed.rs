@@ -57,7 +57,7 @@ fn a_frame_asks_for_no_memory() {
     let symbols = ["AAA/USD", "BBB/USD", "CCC/USD", "DDD/USD"];
     let book = line::book_plan(Continuity::None, true, Checksum::Kraken);
     let mut plan = line::plan(Acknowledged::Data, book, &symbols);
-    plan.timing.ping_every = 0;
+    (plan.timing.ping_every, plan.timing.measured_ping_every) = (0, 0);
     let mut session = Session::new(decoder("kraken").unwrap(), plan, 1);
     let mut out = Out::new(0);
     let inputs = [

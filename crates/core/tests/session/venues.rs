@@ -65,7 +65,7 @@ impl Player {
         }
         plan.routes[0].waits_for_welcome = false;
         plan.ping = None;
-        plan.timing.ping_every = 0;
+        (plan.timing.ping_every, plan.timing.measured_ping_every) = (0, 0);
         Self::new(plan, at)
     }
 

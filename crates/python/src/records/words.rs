@@ -105,6 +105,7 @@ vocabularies! {
     STREAM = "Stream",
     QUALITY = "Quality",
     REPAIR = "Repair",
+    RUNG = "Rung",
 }
 
 impl Vocabulary {
@@ -148,6 +149,7 @@ pub fn vocabulary(field: &str, subject: u8) -> Option<&'static Vocabulary> {
             Subject::Connection => &CONNECTION_STATE,
             Subject::Book => &BOOK_STATE,
             Subject::Subscription => &SUBSCRIPTION_STATE,
+            Subject::Recovery => &RUNG,
             _ => return None,
         },
         _ => return None,

@@ -32,11 +32,11 @@ impl Session {
         };
         let since = match sync.state {
             BookState::Gap | BookState::Mismatch if reason == Reason::ShadowMismatch => {
-                sync.joined_at.max(sync.checked_at)
+                sync.joined_at.max(sync.checked_at).saturating_add(self.skew)
             }
             BookState::Gap | BookState::Mismatch => instrument.ledger.heard_at(Stream::Book),
             BookState::Closed => self.book_seen(),
-            _ => self.now,
+            _ => self.at,
         };
         let cause = if reason == Reason::None { Reason::AwaitingSnapshot } else { reason };
         let to = quality.map(|quality| match quality {

@@ -101,7 +101,9 @@ impl Session {
         out: &mut Out,
     ) {
         for slot in self.books_of(connection) {
-            if self.instruments[slot as usize].sync.state == from {
+            // A book that is silent for itself is not mended by what the connection says of others.
+            let silent = self.instruments[slot as usize].pulses[StreamName::Book as usize].stale;
+            if self.instruments[slot as usize].sync.state == from && !silent {
                 self.set_book(slot, to, reason, UNDEF_I64, &[], out);
             }
         }

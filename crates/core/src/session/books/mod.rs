@@ -97,7 +97,15 @@ struct Incoming<'a> {
 
 impl Session {
     /// Moves a book and tells it with a sample; a book that stays where it is tells its new reason.
-    fn set_book(&mut self, slot: Slot, to: BookState, reason: Reason, value: i64, text: &[u8], out: &mut Out) {
+    pub(super) fn set_book(
+        &mut self,
+        slot: Slot,
+        to: BookState,
+        reason: Reason,
+        value: i64,
+        text: &[u8],
+        out: &mut Out,
+    ) {
         let stamp = self.stamp();
         let instrument = &mut self.instruments[slot as usize];
         let from = instrument.sync.state;
@@ -129,6 +137,10 @@ impl Session {
     ) {
         let Some(slot) = self.receive(connection, StreamName::Book, told.text(&event.symbol), out) else { return };
         self.instruments[slot as usize].counters.messages += 1;
+        // A snapshot that was asked for is no news of the market's own.
+        if !event.snapshot || self.instruments[slot as usize].sync.phase == Phase::Joined {
+            self.beat(slot, StreamName::Book, event.ts_event, out);
+        }
         let (chain, checksum, ts_event) = (event.chain, event.checksum, event.ts_event);
         let mut priced = std::mem::take(&mut self.priced);
         let mut rows = rows;
@@ -310,6 +322,8 @@ impl Session {
         sync.joined_at = now;
         sync.bounds = shadow::Bounds::of(&sync.book);
         let mut held = std::mem::take(&mut sync.held);
+        self.instruments[slot as usize].pulses[StreamName::Book as usize].stale = false;
+        let sync = &mut self.instruments[slot as usize].sync;
         if sync.state != BookState::Live {
             self.set_book(slot, BookState::Live, Reason::SnapshotJoined, UNDEF_I64, &[], out);
         }

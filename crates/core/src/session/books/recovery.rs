@@ -31,7 +31,7 @@ impl Session {
         sync.tries = tries.saturating_add(1);
         sync.phase = Phase::Resting { until };
         sync.held.clear();
-        let value = if delay == 0 { UNDEF_I64 } else { i64::try_from(until).unwrap_or(UNDEF_I64) };
+        let value = if delay == 0 { UNDEF_I64 } else { self.told(until) };
         self.set_book(slot, state, reason, value, sample, out);
     }
 
@@ -52,7 +52,8 @@ impl Session {
         sync.tries = tries.saturating_add(1);
         sync.phase = Phase::Resting { until };
         let state = if sync.state == BookState::Live { BookState::Gap } else { sync.state };
-        self.set_book(slot, state, reason, i64::try_from(until).unwrap_or(UNDEF_I64), sample, out);
+        let value = self.told(until);
+        self.set_book(slot, state, reason, value, sample, out);
     }
 
     /// A message about this instrument could not be read, or cannot be.

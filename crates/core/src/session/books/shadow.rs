@@ -221,7 +221,7 @@ impl Session {
         let since = std::mem::replace(&mut sync.checked_at, at).max(sync.joined_at);
         instrument.ledger.agreed(sync.position.last, at);
         out.record(&Coverage {
-            ts_event: since,
+            ts_event: since.saturating_add(self.skew),
             ts_recv: at,
             sequence: sync.position.last,
             last: sync.position.last,

@@ -1,53 +1,246 @@
 //! Whether a connection is well: signs of life, pings and their answers, silence, frames that nobody can read.
 
-use super::{Session, MALFORMED_IN_ROW_MOST};
-use crate::clock::Nanos;
-use crate::record::{BookState, ConnectionState, Reason, UNDEF_I64, UNDEF_U64};
-use crate::session::records;
-use crate::session::subscriptions::expand;
-use crate::session::types::{Connection, Out, Wish};
+use super::{Link, Session, MALFORMED_IN_ROW_MOST};
+use crate::clock::{Nanos, SECOND};
+use crate::record::{BookState, ConnectionState, Reason, Rung, Subject, UNDEF_I64, UNDEF_U64};
+use crate::session::pulse::pulse_of;
+use crate::session::records::{self, Fact};
+use crate::session::subscriptions::{expand, stream_number};
+use crate::session::symbols::Slot;
+use crate::session::types::{Connection, Out, StreamName, Wish};
+
+/// A peer that acknowledges what it is asked for and sends nothing at all is given so many times `stale_after`.
+const MUTE_AFTER: u64 = 12;
+/// Each life of a connection that ends in silence doubles the patience of the next, so often at most.
+const DOUBLED_MOST: u32 = 6;
+
+/// One kind of ping: when the next is due, and the number and time of one that is unanswered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pinger {
+    pub(super) due_at: Nanos,
+    open: Option<(u64, Nanos)>,
+}
+
+impl Pinger {
+    pub(super) fn starting(now: Nanos, every: Nanos) -> Self {
+        let due_at = if every == 0 { Nanos::MAX } else { now.saturating_add(every) };
+        Self { due_at, open: None }
+    }
+
+    /// When there is something to do: the next ping, or the end of the patience with the last.
+    pub(super) fn deadline(&self, timeout: Nanos) -> Nanos {
+        self.open.map_or(self.due_at, |(_, sent)| sent.saturating_add(timeout))
+    }
+
+    fn send(&mut self, id: u64, now: Nanos, every: Nanos) {
+        *self = Self { open: Some((id, now)), ..Self::starting(now, every) };
+    }
+
+    /// The round trip, where this is the answer to what is open.
+    fn answer(&mut self, id: Option<u64>, now: Nanos) -> Option<Nanos> {
+        self.open.take_if(|(sent, _)| Some(*sent) == id).map(|(_, sent)| now - sent)
+    }
+}
 
 impl Session {
-    /// Pings, and judges what stays unanswered.
+    /// Pings, and ends a connection that does not answer in time.
     pub(super) fn keep_healthy(&mut self, connection: Connection, out: &mut Out) {
         let timing = &self.plan.timing;
-        let (ping_every, ping_timeout, stale_after) = (timing.ping_every, timing.ping_timeout, timing.stale_after);
-        let link = &mut self.links[connection as usize];
+        let link = &self.links[connection as usize];
         if !link.is_open() {
             return;
         }
-        if link.ping.is_some_and(|(_, sent)| sent.saturating_add(ping_timeout) <= self.now) {
+        let late = |pinger: &Pinger, timeout| pinger.open.is_some() && pinger.deadline(timeout) <= self.now;
+        if late(&link.ping, timing.ping_timeout) || late(&link.measured, timing.measured_ping_timeout) {
             return self.close(connection, Reason::PingTimeout, &[], out);
         }
-        let silent_since = link.last_seen;
-        if silent_since.saturating_add(stale_after.saturating_mul(2)) <= self.now
-            || (link.state != ConnectionState::Live
-                && link.state != ConnectionState::Stale
-                && silent_since.saturating_add(stale_after) <= self.now)
-        {
-            return self.close(connection, Reason::Silent, &[], out);
+        let due = |pinger: &Pinger| pinger.open.is_none() && pinger.due_at <= self.now;
+        let (ping, measured) = (due(&link.ping), due(&link.measured));
+        if ping {
+            self.ping(connection, out);
         }
-        if link.state == ConnectionState::Live && silent_since.saturating_add(stale_after) <= self.now {
+        if measured {
+            self.measure(connection, out);
+        }
+    }
+
+    /// Sends a protocol ping, be it due or to see whether anybody is there.
+    fn ping(&mut self, connection: Connection, out: &mut Out) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let link = &mut self.links[connection as usize];
+        link.ping.send(id, self.now, self.plan.timing.ping_every);
+        link.count_sent(self.now, self.plan.messages_per_second);
+        out.wishes.push(Wish::Ping { connection, payload: id.to_be_bytes() });
+    }
+
+    /// Sends the ping that is measured: the venue's own text where it has one.
+    fn measure(&mut self, connection: Connection, out: &mut Out) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let link = &mut self.links[connection as usize];
+        link.measured.send(id, self.now, self.plan.timing.measured_ping_every);
+        match self.plan.ping.as_deref() {
+            Some(ping) => {
+                let text = expand(ping, |name| (name == "id").then(|| id.to_string().into()));
+                self.send(connection, text, None, out);
+            }
+            None => {
+                link.count_sent(self.now, self.plan.messages_per_second);
+                out.wishes.push(Wish::Ping { connection, payload: id.to_be_bytes() });
+            }
+        }
+    }
+
+    /// Looks for silence where it is time to: first of whole connections, then of what they carry.
+    pub(in crate::session) fn settle_silence(&mut self, out: &mut Out) {
+        if self.look_at > self.now {
+            return;
+        }
+        let timing = &self.plan.timing;
+        let every = if timing.stale_check_every == 0 { timing.stale_after } else { timing.stale_check_every };
+        self.look_at = self.now.saturating_add(every);
+        let closed = !self.is_venue_open();
+        for connection in 0..self.links.len() as Connection {
+            if self.links[connection as usize].is_open() {
+                self.look_at_connection(connection, every, out);
+            }
+            if closed {
+                self.rest_pulses(connection);
+            } else if self.links[connection as usize].state == ConnectionState::Live {
+                self.look_at_data(connection, out);
+            }
+        }
+    }
+
+    /// When [`Session::settle_silence`] has something to do.
+    pub(in crate::session) fn silence_deadline(&self) -> Option<Nanos> {
+        self.links.iter().any(Link::is_open).then_some(self.look_at)
+    }
+
+    /// Nothing at all came for long: a ping shows whether anybody is there. While its answer is awaited the connection is
+    /// stale; without pings the silence alone ends it.
+    fn look_at_connection(&mut self, connection: Connection, every: Nanos, out: &mut Out) {
+        let timing = &self.plan.timing;
+        let (stale_after, pings) = (timing.stale_after, timing.ping_every > 0 || timing.measured_ping_every > 0);
+        let link = &self.links[connection as usize];
+        let silence = self.now.saturating_sub(link.last_seen);
+        if silence < stale_after {
+            return;
+        }
+        let open = link.ping.open.iter().chain(&link.measured.open).map(|&(_, sent)| sent).min();
+        match open {
+            None if pings => return self.ping(connection, out),
+            Some(sent) if self.now.saturating_sub(sent) < every => return,
+            _ => {}
+        }
+        if link.state == ConnectionState::Live {
             self.go(connection, ConnectionState::Stale, Reason::Silent, UNDEF_I64, &[], out);
             self.move_books(connection, BookState::Live, BookState::Stale, Reason::Silent, out);
         }
-        let link = &mut self.links[connection as usize];
-        if link.ping.is_none() && link.ping_at <= self.now {
-            let id = self.next_id;
-            self.next_id += 1;
-            link.ping = Some((id, self.now));
-            link.ping_at = self.now.saturating_add(ping_every);
-            match self.plan.ping.as_deref() {
-                Some(ping) => {
-                    let text = expand(ping, |name| (name == "id").then(|| id.to_string().into()));
-                    self.send(connection, text, None, out);
+        if silence >= stale_after.saturating_mul(2) {
+            self.close(connection, Reason::Silent, &[], out);
+        }
+    }
+
+    /// Whether what is subscribed brings news, each stream by its own rate. Most of it silent at once is the connection's
+    /// fault and ends it; a single stream is subscribed anew, and the others are left in peace.
+    fn look_at_data(&mut self, connection: Connection, out: &mut Out) {
+        let link = &self.links[connection as usize];
+        let stale_after = self.plan.timing.stale_after.saturating_mul(1 << link.mutes.min(DOUBLED_MOST));
+        let (mut learned, mut active, mut silent, mut tried) = (0, 0, Vec::new(), false);
+        for (channel, plan) in self.plan.channels.iter().enumerate() {
+            let Some(stream) = pulse_of(plan.stream).filter(|_| plan.route == connection as usize) else { continue };
+            for slot in 0..self.instruments.len() as Slot {
+                if !self.brings(channel, slot) {
+                    continue;
                 }
-                None => {
-                    link.count_sent(self.now, self.plan.messages_per_second);
-                    out.wishes.push(Wish::Ping { connection, payload: id.to_be_bytes() });
+                let pulse = &self.instruments[slot as usize].pulses[stream];
+                active += 1;
+                learned += usize::from(pulse.is_learned());
+                if pulse.is_silent(self.now, stale_after) {
+                    silent.push((slot, plan.stream));
+                    tried |= pulse.remedies > 0;
                 }
             }
         }
+        let since = link.live_since.unwrap_or(self.now);
+        let mute = active > 0 && !link.news && since.saturating_add(stale_after.saturating_mul(MUTE_AFTER)) <= self.now;
+        let most = silent.len() * 2 > learned;
+        if mute || (most && (learned > 1 || tried)) {
+            let link = &mut self.links[connection as usize];
+            link.mutes = if link.news { 1 } else { link.mutes.saturating_add(1) };
+            let text: &[u8] = if mute { b"it acknowledges and sends nothing" } else { b"what it carries is silent" };
+            for (slot, stream) in silent {
+                self.tell_silent(slot, stream, out);
+                if tried {
+                    self.instruments[slot as usize].pulses[stream as usize].grow_patient(self.now);
+                }
+            }
+            self.climb(None, connection, Rung::Reconnect, Reason::Silent, out);
+            return self.close(connection, Reason::Silent, text, out);
+        }
+        for (slot, stream) in silent {
+            self.tell_silent(slot, stream, out);
+            self.climb(Some(slot), connection, Rung::Resubscribe, Reason::Silent, out);
+            let pulse = &mut self.instruments[slot as usize].pulses[stream as usize];
+            pulse.remedies = pulse.remedies.saturating_add(1);
+            // Alone it has nobody to be told quiet from, so the next rung follows as soon as it may.
+            if !most {
+                pulse.grow_patient(self.now);
+            }
+            self.resubscribe(slot, stream);
+        }
+    }
+
+    fn tell_silent(&mut self, slot: Slot, stream: StreamName, out: &mut Out) {
+        let now = self.now;
+        let instrument = &mut self.instruments[slot as usize];
+        let pulse = &mut instrument.pulses[stream as usize];
+        let value = i64::try_from(now.saturating_sub(pulse.last)).unwrap_or(UNDEF_I64);
+        if std::mem::replace(&mut pulse.stale, true) {
+            return;
+        }
+        instrument.counters.stales += 1;
+        if stream != StreamName::Book {
+            let (instrument_id, detail) = (instrument.id, stream_number(stream));
+            let fact = Fact { instrument_id, detail, value, ..Fact::new(Subject::Instrument, 0, 0, Reason::Silent) };
+            records::status(out, self.stamp(), &fact);
+        } else if instrument.sync.state == BookState::Live {
+            self.set_book(slot, BookState::Stale, Reason::Silent, value, &[], out);
+        }
+    }
+
+    /// News of one stream of an instrument came. Call it before the message is taken, so that its records are of a live book.
+    pub(in crate::session) fn beat(&mut self, slot: Slot, stream: StreamName, ts_event: Nanos, out: &mut Out) {
+        let instrument = &mut self.instruments[slot as usize];
+        if !instrument.pulses[stream as usize].beat(self.now, ts_event) {
+            return;
+        }
+        if stream != StreamName::Book {
+            let (instrument_id, detail) = (instrument.id, stream_number(stream));
+            let fact = Fact { instrument_id, detail, ..Fact::new(Subject::Instrument, 0, 0, Reason::Recovered) };
+            records::status(out, self.stamp(), &fact);
+        } else if instrument.sync.state == BookState::Stale {
+            self.set_book(slot, BookState::Live, Reason::Recovered, UNDEF_I64, &[], out);
+        }
+    }
+
+    fn rest_pulses(&mut self, connection: Connection) {
+        for plan in self.plan.channels.iter().filter(|plan| plan.route == connection as usize) {
+            let Some(stream) = pulse_of(plan.stream) else { continue };
+            self.instruments.iter_mut().for_each(|instrument| instrument.pulses[stream].rest(self.now));
+        }
+        // A venue that is closed is not mute either.
+        self.links[connection as usize].news = true;
+    }
+
+    /// Whether the venue's calendar has it open now.
+    fn is_venue_open(&self) -> bool {
+        // The epoch was a Thursday.
+        let second = (self.at / SECOND + 3 * 86_400) % (7 * 86_400);
+        let within = |&(opens, closes): &(u32, u32)| (u64::from(opens)..u64::from(closes)).contains(&second);
+        self.plan.calendar.is_empty() || self.plan.calendar.iter().any(within)
     }
 
     /// Notes a sign of life; false where the connection is not open and what came is to be dropped.
@@ -92,18 +285,15 @@ impl Session {
     ) {
         // Where our ping carries no number, any heartbeat answers it.
         let numbered = self.plan.ping.as_deref().is_none_or(|ping| ping.contains("{id}"));
-        let answers = self.links[connection as usize].ping.map(|(id, _)| id).filter(|_| !numbered);
+        let answers = self.links[connection as usize].measured.open.map(|(id, _)| id).filter(|_| !numbered);
         self.answered_ping(connection, id.or(answers), ts_event, out);
     }
 
     fn answered_ping(&mut self, connection: Connection, id: Option<u64>, ts_event: Nanos, out: &mut Out) {
         let link = &mut self.links[connection as usize];
-        let answered = link.ping.filter(|&(sent, _)| Some(sent) == id);
-        if answered.is_some() {
-            link.ping = None;
-            self.unsettled = true;
-        }
-        let round_trip = answered.map(|(_, sent)| self.now - sent);
+        let measured = link.measured.answer(id, self.now);
+        let round_trip = measured.or_else(|| link.ping.answer(id, self.now));
+        self.unsettled |= round_trip.is_some();
         records::heartbeat(out, self.stamp(), connection, ts_event, round_trip);
     }
 

@@ -3,6 +3,7 @@
 mod entry;
 mod health;
 
+use self::health::Pinger;
 use super::arrows::{self, CONNECTION_ARROWS};
 use super::budget::Purse;
 use super::records::{self, Fact};
@@ -42,9 +43,12 @@ pub(super) struct Link {
     entered: Nanos,
     pub(super) last_seen: Nanos,
     entry: Entry,
-    ping_at: Nanos,
-    /// The number and time of a ping that is unanswered.
-    ping: Option<(u64, Nanos)>,
+    ping: Pinger,
+    measured: Pinger,
+    /// Something that is subscribed came in this life of the connection.
+    pub(super) news: bool,
+    /// Lives in a row that ended because what was subscribed was silent.
+    mutes: u32,
     /// Times of the last messages that were sent, as many as one second allows.
     recent: VecDeque<Nanos>,
     /// What it holds of its address's budget of messages.
@@ -76,8 +80,10 @@ impl Default for Link {
             entered: 0,
             last_seen: 0,
             entry: Entry::default(),
-            ping_at: Nanos::MAX,
-            ping: None,
+            ping: Pinger::default(),
+            measured: Pinger::default(),
+            news: false,
+            mutes: 0,
             recent: VecDeque::new(),
             purse: Purse::default(),
             barred_until: 0,
@@ -223,9 +229,8 @@ impl Session {
         if !link.is_open() {
             return None;
         }
-        let silence = if link.state == ConnectionState::Stale { 2 } else { 1 };
-        let mut next = link.last_seen.saturating_add(timing.stale_after.saturating_mul(silence));
-        next = next.min(link.ping.map_or(link.ping_at, |(_, sent)| sent.saturating_add(timing.ping_timeout)));
+        let measured = link.measured.deadline(timing.measured_ping_timeout);
+        let mut next = link.ping.deadline(timing.ping_timeout).min(measured);
         if link.state == ConnectionState::Authenticating {
             next = next.min(link.entered.saturating_add(timing.acknowledge_within));
         } else if link.dirty {
@@ -271,9 +276,9 @@ impl Session {
         link.entry = Entry::default();
         link.numbers = FrameNumbers::default();
         link.last_seen = self.now;
-        link.ping = None;
-        let ping_every = self.plan.timing.ping_every;
-        link.ping_at = if ping_every == 0 { Nanos::MAX } else { self.now.saturating_add(ping_every) };
+        link.ping = Pinger::starting(self.now, self.plan.timing.ping_every);
+        link.measured = Pinger::starting(self.now, self.plan.timing.measured_ping_every);
+        link.news = false;
         link.recent.clear();
         link.malformed_in_row = 0;
         link.dirty = true;
@@ -298,7 +303,6 @@ impl Session {
     fn leave(&mut self, connection: Connection, reason: Reason, out: &mut Out) {
         let link = &mut self.links[connection as usize];
         link.entry = Entry::default();
-        link.ping = None;
         self.forget_subscriptions(connection);
         self.close_books(connection, reason, out);
     }
@@ -337,7 +341,7 @@ impl Session {
         }
         let retry_at = self.now.saturating_add(self.delay(connection, reason, retry_after, out));
         self.links[connection as usize].retry_at = retry_at;
-        let value = i64::try_from(retry_at).unwrap_or(UNDEF_I64);
+        let value = self.told(retry_at);
         if from == ConnectionState::Waiting {
             self.unsettled = true;
             self.tell_connection(connection, reason, value, detail, out);
@@ -418,6 +422,10 @@ mod tests {
         Timing {
             ping_every: 0,
             ping_timeout: 1,
+            measured_ping_every: 0,
+            measured_ping_timeout: 1,
+            close_timeout: 1,
+            stale_check_every: 1,
             stale_after: 1,
             acknowledge_within: 1,
             snapshot_within: 1,
@@ -451,6 +459,7 @@ mod tests {
             ping: None,
             hashes: super::super::HashPlan::default(),
             shadow_every: 0,
+            calendar: Vec::new(),
             budgets: Budgets::default(),
             coverage_every: 0,
             timing: timing(),

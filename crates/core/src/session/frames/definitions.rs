@@ -126,7 +126,7 @@ impl Session {
         let own = self.plan.timing.backoff().wait(&mut self.rng, self.listing.failures);
         self.listing.failures = self.listing.failures.saturating_add(1);
         self.listing.due_at = self.now.saturating_add(own.max(retry_after.unwrap_or(0)));
-        let value = i64::try_from(self.listing.due_at).unwrap_or(i64::MAX);
+        let value = self.told(self.listing.due_at);
         let detail = Stream::Definitions as u64;
         let fact = Fact { value, detail, text: sample, ..Fact::new(Subject::Instrument, 0, 0, reason) };
         records::status(out, self.stamp(), &fact);

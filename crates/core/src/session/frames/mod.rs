@@ -72,6 +72,7 @@ impl Session {
             Event::Quote(quote) => {
                 let symbol = told.text(&quote.symbol);
                 if let Some(slot) = self.receive(connection, StreamName::Ticker, symbol, out) {
+                    self.beat(slot, StreamName::Ticker, quote.ts_event, out);
                     let stamp = self.stamp();
                     let instrument = &mut self.instruments[slot as usize];
                     instrument.counters.messages += 1;

@@ -6,13 +6,14 @@ mod requests;
 use super::arrows::{self, SUBSCRIPTION_ARROWS};
 use super::books::BookSync;
 use super::coverage::Ledger;
+use super::pulse::pulse_of;
 use super::records::{self, Fact};
 use super::symbols::{Slot, NO_SLOT};
 use super::trades::TradeStream;
 use super::types::{Acknowledged, Channel, Connection, InstrumentPlan, Out, StreamName};
 use super::{Counters, Instrument, Session};
 use crate::clock::Nanos;
-use crate::record::{Reason, Stream, Subject, SubscriptionState};
+use crate::record::{Reason, Rung, Stream, Subject, SubscriptionState};
 use std::borrow::Cow;
 
 /// What is known of a channel before any instrument.
@@ -108,7 +109,7 @@ pub(super) fn expand<'a>(template: &str, mut value: impl FnMut(&str) -> Option<C
 }
 
 /// The number of a stream in records; 0 for heartbeats.
-fn stream_number(stream: StreamName) -> u64 {
+pub(super) fn stream_number(stream: StreamName) -> u64 {
     match stream {
         StreamName::Book => Stream::Book as u64,
         StreamName::Trades => Stream::Trades as u64,
@@ -162,6 +163,8 @@ impl Session {
                 hashes: Default::default(),
                 ledger: Ledger::new(plan.id, self.plan.coverage_every > 0),
                 trades: TradeStream::new(),
+                pulses: Default::default(),
+                rung: Rung::None,
                 definition: 0,
                 counters: Counters::default(),
             });
@@ -280,6 +283,26 @@ impl Session {
         }
     }
 
+    /// Whether news of an instrument is to be expected on a channel: it is subscribed, and not about to be anew.
+    pub(super) fn brings(&self, channel: usize, slot: Slot) -> bool {
+        let item = self.item(channel, if self.shapes[channel].whole { NO_SLOT } else { slot });
+        let silent = self.plan.channels[channel].acknowledged == Acknowledged::Data;
+        let there = item.state == SubscriptionState::Active || (silent && item.state == SubscriptionState::Requested);
+        there && !item.again && self.intends(channel, slot)
+    }
+
+    /// Leaves one stream of an instrument and asks for it again.
+    pub(super) fn resubscribe(&mut self, slot: Slot, stream: StreamName) {
+        for channel in 0..self.plan.channels.len() {
+            let plan = &self.plan.channels[channel];
+            if plan.stream == stream && !self.shapes[channel].whole && self.brings(channel, slot) {
+                self.links[plan.route].dirty = true;
+                self.item_mut(channel, slot).again = true;
+            }
+        }
+        self.unsettled = true;
+    }
+
     /// The slots that a channel may be asked for.
     pub(super) fn slots_of(&self, channel: usize) -> std::ops::Range<Slot> {
         match self.shapes[channel].whole {
@@ -312,6 +335,9 @@ impl Session {
         }
         let plan = &self.plan.channels[channel];
         let (stream, connection) = (plan.stream, plan.route as Connection);
+        if let Some(pulse) = pulse_of(stream).filter(|_| slot != NO_SLOT) {
+            self.instruments[slot as usize].pulses[pulse].rest(self.now);
+        }
         let fact = Fact {
             instrument_id: if slot == NO_SLOT { 0 } else { self.instruments[slot as usize].id },
             connection: u32::from(connection),
@@ -340,6 +366,7 @@ impl Session {
         if !self.instruments[slot as usize].intends(stream) {
             return None;
         }
+        self.links[connection as usize].news |= stream != StreamName::Heartbeat;
         for channel in 0..self.plan.channels.len() {
             let plan = &self.plan.channels[channel];
             if plan.stream != stream || plan.route != connection as usize {

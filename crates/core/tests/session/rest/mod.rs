@@ -13,6 +13,8 @@ const LIST: &str = "def AAA text-of-a\ndef ZZZ not-ours\ndef BBB text-of-b";
 fn listed() -> (Plan, LineVenue) {
     let (mut plan, mut venue) = scene(Way::RangeFetched, Acknowledged::Request, 3);
     plan.definitions_url = Some(LIST_URL.into());
+    // Its markets say nothing for days.
+    plan.timing.stale_after = 1000 * HOUR;
     venue.list = LIST.into();
     (plan, venue)
 }

@@ -111,7 +111,7 @@ impl Stream {
     /// Plays the steps; gives the state that the book ends in, and its records.
     fn play(&self, dialect: &Dialect, steps: &[(u64, Step)]) -> (BookState, Vec<Level>) {
         let mut plan = line::plan(Acknowledged::Data, dialect.book.clone(), &["A"]);
-        plan.timing.ping_every = 0;
+        (plan.timing.ping_every, plan.timing.measured_ping_every) = (0, 0);
         let mut session = Session::new(Box::new(LineDecoder), plan, 1);
         let mut out = Out::new(0);
         let start = [
@@ -280,7 +280,7 @@ fn a_jump_in_a_connections_numbers_makes_all_its_books_suspect() {
     let mut book = line::book_plan(Continuity::None, true, Checksum::None);
     book.connection_numbered = true;
     let mut plan = line::plan(Acknowledged::Data, book, &["A", "B"]);
-    plan.timing.ping_every = 0;
+    (plan.timing.ping_every, plan.timing.measured_ping_every) = (0, 0);
     let mut session = Session::new(Box::new(LineDecoder), plan, 1);
     let mut out = Out::new(0);
     let mut step = |session: &mut Session, input: Input<'_>| session.step(SECOND, input, &mut out);
@@ -306,7 +306,7 @@ fn a_row_with_price_zero_changes_nothing_and_its_number_counts() {
     let mut book = line::book_plan(Continuity::Range, true, Checksum::None);
     book.zero_price_ignored = true;
     let mut plan = line::plan(Acknowledged::Data, book, &["A"]);
-    plan.timing.ping_every = 0;
+    (plan.timing.ping_every, plan.timing.measured_ping_every) = (0, 0);
     let mut session = Session::new(Box::new(LineDecoder), plan, 1);
     let mut out = Out::new(0);
     session.step(SECOND, Input::Start { plan: b"", seed: 1 }, &mut out);
