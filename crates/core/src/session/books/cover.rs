@@ -32,7 +32,7 @@ impl Session {
         };
         let since = match sync.state {
             BookState::Gap | BookState::Mismatch if reason == Reason::ShadowMismatch => {
-                sync.joined_at.max(sync.checked_at).saturating_add(self.skew)
+                sync.joined_at.saturating_add(self.skew).max(sync.checked_at)
             }
             BookState::Gap | BookState::Mismatch => instrument.ledger.heard_at(Stream::Book),
             BookState::Closed => self.book_seen(),

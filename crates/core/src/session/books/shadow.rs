@@ -218,10 +218,10 @@ impl Session {
         let Stamp { at, venue } = self.stamp();
         let instrument = &mut self.instruments[slot as usize];
         let sync = &mut instrument.sync;
-        let since = std::mem::replace(&mut sync.checked_at, at).max(sync.joined_at);
+        let since = std::mem::replace(&mut sync.checked_at, at).max(sync.joined_at.saturating_add(self.skew));
         instrument.ledger.agreed(sync.position.last, at);
         out.record(&Coverage {
-            ts_event: since.saturating_add(self.skew),
+            ts_event: since,
             ts_recv: at,
             sequence: sync.position.last,
             last: sync.position.last,
