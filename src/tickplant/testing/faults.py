@@ -62,6 +62,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("half_open", "second", "neither side's packets arrive any more, and nobody says so"),
     Fault("mute", "second", "the peer answers pings and says nothing else"),
     Fault("burst", "minute", "the market trades a hundred times faster for a while"),
+    Fault("flap", "minute", "for a minute the venue hangs up on whoever has just connected"),
     Fault("day_cut", "minute", "the venue ends all connections (the 24-hour cut)"),
     Fault("maintenance", "minute", "the venue announces maintenance and hangs up"),
     Fault("clock_step", "minute", "the wall clock is set by up to two seconds, either way"),
@@ -79,9 +80,9 @@ _STORM: dict[str, float] = {
     **dict.fromkeys(("snapshot_past", "rest_slow", "rest_lost", "rest_500", "rest_403", "rest_partial"), 0.03),
     **dict.fromkeys(("rest_418", "rest_429", "rest_429_retry"), 0.02),
     **dict.fromkeys(("connect_failed", "connect_refused", "connect_429"), 0.05),
-    **dict.fromkeys(("rst", "fin", "half_open", "mute"), 0.0012),
+    **dict.fromkeys(("rst", "fin", "half_open"), 0.0015),
     **dict.fromkeys(("burst", "double_subscription", "clock_step", "clock_drift"), 0.1),
-    **dict.fromkeys(("day_cut", "maintenance"), 0.02),
+    **dict.fromkeys(("day_cut", "maintenance", "flap"), 0.02),
     "restart": 0.05,
 }
 PRESETS: dict[str, dict[str, float]] = {
@@ -90,6 +91,7 @@ PRESETS: dict[str, dict[str, float]] = {
     "storm": _STORM,
     "burst": {"burst": 0.5},
     "restart": {"restart": 0.5},
+    "silent": {"mute": 0.002},
 }
 """What a name of a set of faults stands for."""
 
@@ -145,6 +147,7 @@ class Chance:
     def __init__(self, rng: Random, probabilities: Mapping[str, float]) -> None:
         self.rng = rng
         self.on = True
+        self._called: list[str] = []
         self._tables: dict[str, list[tuple[int, str]]] = {}
         for fault in FAULTS:
             if probability := probabilities.get(fault.name, 0.0):
@@ -153,8 +156,18 @@ class Chance:
                 # Whole numbers, so that no machine rounds a draw differently.
                 table.append((before + round(probability * (1 << 32)), fault.name))
 
+    def call(self, name: str) -> None:
+        """Lets a fault fire at its next opportunity, even where faults are off. Raises ConfigError."""
+        if name not in BY_NAME:
+            raise ConfigError(f'there is no fault "{name}"', expected=f"one of {', '.join(BY_NAME)}")
+        self._called.append(name)
+
     def draw(self, when: Opportunity) -> str | None:
-        """The fault that fires at this opportunity, if one does."""
+        """The fault that fires at this opportunity, if one does: first those that were called for."""
+        for name in self._called:
+            if BY_NAME[name].when == when:
+                self._called.remove(name)
+                return name
         table = self._tables.get(when)
         if not table or not self.on:
             return None

@@ -24,12 +24,16 @@ _NO_REPLY_NS = 10 * SECOND_NS
 _OLD_REPLIES = 8
 _BURST_NS = 300 * MILLISECOND_NS
 _BURST_FACTOR = 100
+_FLAP_NS = 60 * SECOND_NS
+_HOUR_NS = 3600 * SECOND_NS
+# Back-off gives 1, 2, 4, 8, 16, 30 s, so seven attempts in a minute; the rest is for connections that failed before.
+_ATTEMPTS_MOST = (12, 60)
 _DOWN_MOST_NS = 5 * SECOND_NS
 _SHARED_MOST_NS = 60 * SECOND_NS
 _REFUSALS: dict[str, tuple[int, bytes, int]] = {
     "rest_500": (500, b'{"code":-1000,"msg":"An unknown error occurred"}', 0),
     "rest_403": (403, b"<html>forbidden</html>", 0),
-    "rest_418": (418, b'{"code":-1003,"msg":"IP banned"}', 20),
+    "rest_418": (418, b'{"code":-1003,"msg":"IP banned"}', 45),
     "rest_429": (429, b'{"code":-1003,"msg":"Too many requests"}', 0),
     "rest_429_retry": (429, b'{"code":-1003,"msg":"Too many requests"}', 7),
 }
@@ -45,7 +49,10 @@ class Injury:
         self._chance = station.chance
         self._rng = station.chance.rng
         self.fired: list[Fired] = []
-        self.attempts: list[int] = []
+        self.attempts = 0
+        self.flapping_until_ns = 0
+        self._attempts: list[int] = []
+        self._patience_ns = {"connect": 0, "request": 0}
         self.wants_kill = False
         self._before: dict[str, tuple[str, Meaning | None]] = {}
         self._replies: dict[str, list[bytes]] = {}
@@ -155,14 +162,31 @@ class Injury:
     # connections
 
     def count_attempt(self) -> None:
-        """Notes an attempt and holds the venue's budget against those before it."""
+        """Notes an attempt and holds it against the venue's budget, its patience, and what back-off allows."""
         station = self._station
         now_ns, rate = station.agenda.now_ns, station.rules.connection_rate
-        self.attempts.append(now_ns)
-        if len(self.attempts) > rate.most:
-            first_ns = self.attempts.pop(0)
-            if now_ns - first_ns < rate.seconds * SECOND_NS:
-                station.checker.say(now_ns, "budget", 0, f"more than {rate.most} attempts in {rate.seconds} s")
+        self.attempts += 1
+        self._attempts = [at_ns for at_ns in self._attempts if now_ns - at_ns < _HOUR_NS] + [now_ns]
+        self.keep_patience("connect")
+        for most, seconds in (rate, _ATTEMPTS_MOST):
+            recent = sum(now_ns - at_ns < seconds * SECOND_NS for at_ns in self._attempts)
+            if recent > most:
+                station.checker.say(now_ns, "budget", 0, f"{recent} attempts in {seconds} s, and {most} are allowed")
+
+    def keep_patience(self, what: str) -> None:
+        """Nobody asks again before the time that the venue named. What another run was told, this one cannot know."""
+        now_ns = self._station.agenda.now_ns
+        if now_ns < self._patience_ns[what]:
+            wait_s = (self._patience_ns[what] - now_ns) // SECOND_NS
+            self._station.checker.say(
+                now_ns, "patience", 0, f"a {what} {wait_s} s before the time that the venue named"
+            )
+
+    def ask_patience(self, what: str, retry_after: int | None) -> None:
+        """The plant now knows of a Retry-After, or (None) has forgotten all."""
+        now_ns = self._station.agenda.now_ns
+        for name in [what] if what else list(self._patience_ns):
+            self._patience_ns[name] = 0 if retry_after is None else now_ns + retry_after
 
     def of_attempt(self) -> tuple[int, int | None] | None:
         """Why an attempt fails, with the peer's Retry-After in ns; None where it does not."""
@@ -247,6 +271,10 @@ class Injury:
                 market = station.venue.market
                 usual, market.rate = market.rate, market.rate * _BURST_FACTOR
                 station.agenda.at(now_ns + _BURST_NS, partial(setattr, market, "rate", usual))
+            case "flap":
+                self.flapping_until_ns = now_ns + _FLAP_NS
+                for wire in list(station.by_number.values()):
+                    station.hang_up(wire, reset=True)
             case "day_cut" | "maintenance":
                 notice = station.dialect.maintenance() if name == "maintenance" else None
                 for wire in list(station.by_number.values()):

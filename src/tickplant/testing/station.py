@@ -114,6 +114,7 @@ class Station:
             self._forget(wire)
         self.wires.clear()
         self._runs += 1
+        self.injury.ask_patience("", None)
         self.checker.restarted(self.agenda.now_ns)
 
     def close(self) -> None:
@@ -124,6 +125,11 @@ class Station:
     def command(self, do: str, **arguments: Any) -> None:
         """Gives the session a command."""
         self.take("command", payload=json.dumps({"do": do, **arguments}).encode())
+
+    @property
+    def attempts(self) -> int:
+        """How often the plant has tried to connect."""
+        return self.injury.attempts
 
     @property
     def run(self) -> int:
@@ -238,12 +244,18 @@ class Station:
             return
         wire.at_venue = True
         self.by_number[wire.number] = wire
+        if self.agenda.now_ns < self.injury.flapping_until_ns:
+            self.agenda.at(self.agenda.now_ns + 200 * MILLISECOND_NS, self._flap, wire)
         parts = urlsplit(self.routes[wire.route])
         now_ns = self.agenda.now_ns
         said = self.venue.connect(wire.number, now_ns, parts.path or "/", parts.query)
         self.agenda.at(wire.arrival_here(now_ns), self._open, wire)
         for message in said:
             self.send(wire, message)
+
+    def _flap(self, wire: Wire) -> None:
+        if wire.number in self.by_number:
+            self.hang_up(wire)
 
     def _open(self, wire: Wire) -> None:
         if not wire.dead:
@@ -295,6 +307,8 @@ class Station:
         self._forget(wire)
         if self.wires.get(wire.route) is wire:
             del self.wires[wire.route]
+            if retry_after is not None:
+                self.injury.ask_patience("connect", retry_after)
             self.take("closed", wire.route, detail, number=reason, retry_after=retry_after)
 
     def _forget(self, wire: Wire, *, dead: bool = True) -> None:
@@ -303,12 +317,15 @@ class Station:
             self.venue.disconnect(wire.number)
 
     def _fetch(self, request: int, url: bytes) -> None:
+        self.injury.keep_patience("request")
         delay_ns, answered = self.injury.of_request(request, url.decode())
         self.agenda.at(self.agenda.now_ns + delay_ns, answered, self._runs)
 
     def reply(self, run: int, request: int, status: int, body: bytes, retry_after: int | None) -> None:
         """A reply, or the lack of one (status 0), arrives."""
         if run == self._runs:
+            if retry_after is not None:
+                self.injury.ask_patience("request", retry_after)
             self.take("reply", payload=body, number=request, status=status, retry_after=retry_after)
 
     def _token(self, route: int, _: bytes) -> None:

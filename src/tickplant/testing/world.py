@@ -17,8 +17,9 @@ from typing import Any
 
 from tickplant import _native
 from tickplant.clock import SECOND_NS, seeded
+from tickplant.log import Log
 from tickplant.plant.budget import Budgets
-from tickplant.sim import build_venue
+from tickplant.sim import Venue, build_venue
 from tickplant.sim.presets import VENUES
 from tickplant.testing.checks import Violation
 from tickplant.testing.faults import Chance, Fired, load_faults
@@ -59,6 +60,7 @@ class World:
         self.now_ns = START_NS
         self.budgets = Budgets()
         self._heap = Heap()
+        self.closed = False
         self.path = path
         options = {
             "segment_bytes": _SEGMENT_BYTES,
@@ -103,6 +105,19 @@ class World:
         """A venue's station by its name (`kraken`)."""
         return next(station for station in self.stations if station.venue.name == venue)
 
+    def venue(self, name: str) -> Venue:
+        """A simulated venue by its name, for its truth: `world.venue("kraken").book("BTC/USD")`."""
+        return self.station(name).venue
+
+    @property
+    def log(self) -> Log:
+        """The plant's log, to read like any other while the world lasts."""
+        return Log.open(self.path)
+
+    def inject(self, fault: str, venue: str) -> None:
+        """Lets a named fault fire at a venue at its next opportunity. Raises ConfigError for an unknown one."""
+        self.station(venue).chance.call(fault)
+
     def settle(self) -> None:
         """No more faults, time to heal, then the markets stand still and everything is held against the venues."""
         for station in self.stations:
@@ -115,7 +130,10 @@ class World:
             station.at_rest()
 
     def close(self) -> None:
-        """Ends the plant in order and derives every lane's records again from its journal."""
+        """Ends the plant in order and derives every lane's records again from its journal. Safe to call twice."""
+        if self.closed:
+            return
+        self.closed = True
         for station in self.stations:
             station.close()
             found = json.loads(_native.rebuild(str(self.path), station.lane))

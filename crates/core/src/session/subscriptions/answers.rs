@@ -104,11 +104,28 @@ impl Session {
             if item.state != from {
                 continue;
             }
+            if to == SubscriptionState::Refused && item.strikes > 0 {
+                // It was asked for before without an answer, so the venue may have it and refuse it for that: it is left
+                // and asked for anew.
+                item.strikes = 0;
+                item.again = true;
+                self.set_item(channel, slot, SubscriptionState::Active, reason, text, out);
+                continue;
+            }
             item.strikes = 0;
             item.alone |= several;
             let text = if index == 0 { text } else { &[] };
             self.set_item(channel, slot, to, reason, text, out);
+            if to == SubscriptionState::Refused {
+                self.ask_again_later(channel, slot);
+            }
         }
+    }
+
+    /// What is refused is asked for again after a while: an answer may be wrong, and a venue may change its mind.
+    fn ask_again_later(&mut self, channel: usize, slot: Slot) {
+        let again_at = self.now.saturating_add(self.plan.timing.healthy_after);
+        self.given_up.push((again_at, channel, slot));
     }
 
     /// Forgets requests of which every part is answered.
@@ -212,8 +229,7 @@ impl Session {
                 };
                 self.set_item(channel, slot, to, Reason::AckTimeout, &[], out);
                 if to == SubscriptionState::Refused {
-                    let again_at = self.now.saturating_add(self.plan.timing.healthy_after);
-                    self.given_up.push((again_at, channel, slot));
+                    self.ask_again_later(channel, slot);
                 }
             }
             if reconnect {
