@@ -15,7 +15,7 @@ from tickplant.sim.presets import MOST_INSTRUMENTS, VENUES
 def sim(
     seed: Annotated[int | None, typer.Option("--seed", help="Of the world; without it a fresh one, printed.")] = None,
     faults: Annotated[
-        str, typer.Option("--faults", help="calm, flaky, storm, burst, restart, silent, or a TOML file with a table [faults].")
+        str, typer.Option("--faults", help="calm, flaky, storm, burst, restart, silent, or a TOML file.")
     ] = "storm",
     hours: Annotated[float, typer.Option("--hours", min=0.001, help="Virtual time of a seed.")] = 0.5,
     venues: Annotated[str, typer.Option("--venues", help="Names with commas.")] = ",".join(VENUES),
