@@ -15,6 +15,7 @@ import os
 import random
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ import pytest
 from tickplant import Log, _native
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.plant.control import send_command
+from tickplant.sim import SimServer
 
 from .conftest import simulated, until
 
 NAMES = ["kraken", "coinbase"]
+SHARES = 2
 SCHEMAS = ["levels", "trades", "mbp-10"]
 
 PLANT = """
@@ -84,7 +87,7 @@ async def process(code: str, *arguments: str, **pipes: Any) -> AsyncIterator[asy
 
 async def watch_commits(log: Path) -> None:
     """Fails as soon as what was committed is no longer."""
-    directory, highest = Log.open(log), dict.fromkeys(NAMES, 0)
+    directory, highest = Log.open(log), defaultdict[str, int](int)
     while True:
         for lane, index in directory.position().items():
             assert index >= highest[lane], f"{lane} went back from {highest[lane]} to {index}"
@@ -195,6 +198,86 @@ async def run_kills(log: Path, kills: int) -> dict[str, Any]:
         "seconds": (monotonic_ns() - begun) // SECOND_NS,
         "processors": os.cpu_count(),
     }
+
+
+@contextlib.asynccontextmanager
+async def one_share(log: Path, server: SimServer, share: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`tickplant run --only kraken:i/n`, killed where the test leaves it running."""
+    address = server.addresses["kraken"]
+    settings = {
+        "log.path": log,
+        "log.segment_bytes": 1 << 18,
+        "log.hot_bytes_max": 8 << 20,
+        "metrics.port": 0,
+        "venue.kraken.url": address.websocket,
+        "venue.kraken.rest_url": address.http,
+        "venue.kraken.instruments": ",".join(server.venue("kraken").symbols),
+        "venue.kraken.backoff_first_s": 0.05,
+    }
+    options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "tickplant", "run", "--only", f"kraken:{share}/{SHARES}", *options]
+    null = asyncio.subprocess.DEVNULL
+    started = await asyncio.create_subprocess_exec(*command, stdout=null, stderr=null)
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+async def run_share_kills(log: Path, kills: int) -> dict[str, Any]:
+    """Kills one share again and again while the other goes on in a process of its own into the same log."""
+    chance, killed, steady = random.Random(kills), "kraken-2of2", "kraken-1of2"
+    async with simulated(["kraken"], rate=400, instrument_count=4) as server, one_share(log, server, 1) as other:
+        await until(lambda: (log / "log.json").exists() and Log.open(log).position().get(steady, 0) > 50, within_s=30)
+        watcher = asyncio.create_task(watch_commits(log))
+        for _ in range(kills):
+            before = Log.open(log).position()
+            async with one_share(log, server, 2) as share:
+                await until(
+                    lambda before=before: all(
+                        Log.open(log).position().get(lane, 0) > before.get(lane, 0) + 20 for lane in (killed, steady)
+                    ),
+                    within_s=30,
+                )
+                await asyncio.sleep(chance.uniform(0, 0.1))
+                assert share.returncode is None, "the share ended by itself"
+                share.send_signal(signal.SIGKILL)
+        assert other.returncode is None, "the other share ended with it"
+        async with one_share(log, server, 2) as share:
+            start = Log.open(log).position()[killed]
+            await until(lambda: Log.open(log).position()[killed] > start + 50, within_s=30)
+            for one in (share, other):
+                one.terminate()
+                assert await one.wait() == 0
+        assert not watcher.done(), watcher.exception()
+        watcher.cancel()
+    rebuilt = {lane: json.loads(_native.rebuild(str(log), lane)) for lane in (killed, steady)}
+    assert {found["first_difference"] for found in rebuilt.values()} == {None}
+    assert (rebuilt[killed]["runs"], rebuilt[steady]["runs"]) == (kills + 1, 1)
+    names = {lane: instruments(log, lane) for lane in (killed, steady)}
+    assert not names[killed] & names[steady]
+    assert names[killed] | names[steady] == {f"{symbol}.KRAKEN" for symbol in server.venue("kraken").symbols}
+    return {"kills": kills, "records": sum(Log.open(log).position().values()), "rebuilt": rebuilt}
+
+
+def instruments(log: Path, lane: str) -> set[str]:
+    """Whose levels a lane holds."""
+    return {record.instrument for batch in Log.open(log).records(schema="levels", lanes=[lane]) for record in batch}
+
+
+async def test_three_kills_of_one_share(tmp_path: Path) -> None:
+    figures = await run_share_kills(tmp_path / "log", 3)
+    assert figures["records"] > 200
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+async def test_two_hundred_kills_of_one_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = await run_share_kills(tmp_path / "log", 200)
+    with capsys.disabled():
+        print(json.dumps({"test": "two hundred kills of one share", **figures}))
 
 
 async def test_five_kills(tmp_path: Path) -> None:

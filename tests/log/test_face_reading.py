@@ -220,7 +220,8 @@ async def test_readers_of_one_loop_follow_by_async_for(writing: tp.Log):
         async for batch in writing.records(schema="trades", follow=True, **options):
             seen += sequences([batch])
             if seen[-1] >= 59_000:
-                return seen
+                # A reader that lags may get the writer's last record with the rest.
+                return [sequence for sequence in seen if sequence != END]
         raise AssertionError("the iterator ended")
 
     start = 500

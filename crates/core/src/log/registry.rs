@@ -2,9 +2,13 @@
 //!
 //! One text file, only appended to. Each line is `<id> <SYMBOL.VENUE> <crc>`: the CRC32C of what stands before it, in hexadecimal, seeded
 //! with the line before, so that no line can be lost from the middle unseen. A line that a power cut tore is replaced by a mark.
+//!
+//! A line is durable before its id is used, so a log whose registry is empty while its records bear ids has lost the file: a new one
+//! would give the ids to other instruments, and is refused.
 
 use super::dir::OWNER_ONLY;
-use super::{LogDir, LogError};
+use super::{LaneReader, LogDir, LogError, Position};
+use crate::record::LAYOUTS;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -19,6 +23,7 @@ const CUT_MARK: &str = "#cut";
 /// Instrument names and their ids, from 1. Processes share the file: assigning takes its lock and reads what others added first.
 #[derive(Debug)]
 pub struct Registry {
+    log: LogDir,
     path: PathBuf,
     by_name: BTreeMap<String, u32>,
     by_id: BTreeMap<u32, String>,
@@ -33,6 +38,7 @@ impl Registry {
     /// Reads the registry of a log; a log that has none yet has an empty one.
     pub fn open(log: &LogDir) -> Result<Self, LogError> {
         let mut registry = Self {
+            log: log.clone(),
             path: log.path().join("registry"),
             by_name: BTreeMap::new(),
             by_id: BTreeMap::new(),
@@ -103,11 +109,29 @@ impl Registry {
         if let Some(id) = self.id_of(name) {
             return Ok(id);
         }
+        if self.read_bytes == 0 {
+            self.check_unused()?;
+        }
         let id = self.last_id + 1;
         self.write(&mut file, id, name).map_err(failed)?;
         file.sync_all().and_then(|()| super::dir::sync_dir(path.parent().unwrap_or(&path))).map_err(failed)?;
         self.take(id, name);
         Ok(id)
+    }
+
+    /// That no record bears an id which an empty registry does not know.
+    fn check_unused(&self) -> Result<(), LogError> {
+        for lane in self.log.lanes()? {
+            // A lane that cannot be read is its own writer's and readers' affair, and they say so.
+            let Ok(mut reader) = LaneReader::open_in(&self.log, &lane, Position::First) else { continue };
+            while let Ok(Some(batch)) = reader.next() {
+                if batch.lines().iter().any(|line| bears_id(batch.head().kind, line)) {
+                    let what = "the registry is gone, but records bear its ids: without it they have no names";
+                    return Err(LogError::damaged(&self.path, what));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, file: &mut File, id: u32, name: &str) -> io::Result<()> {
@@ -155,6 +179,13 @@ impl Registry {
     }
 }
 
+/// Whether a record concerns an instrument.
+fn bears_id(kind: u16, line: &[u8; 64]) -> bool {
+    let layout = LAYOUTS.iter().find(|layout| layout.kind as u16 == kind);
+    let field = layout.and_then(|layout| layout.fields.iter().find(|field| field.name == "instrument_id"));
+    field.and_then(|field| line.get(field.offset..field.offset + 4)).is_some_and(|bytes| bytes != [0; 4])
+}
+
 fn split(line: &[u8]) -> Option<(&str, &str, &str, u32)> {
     let (text, crc) = std::str::from_utf8(line).ok()?.rsplit_once(' ')?;
     let (id, name) = text.split_once(' ')?;
@@ -176,7 +207,9 @@ fn looks_whole(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Options;
+    use crate::log::{LaneWriter, Options};
+    use crate::record::{Record, Trade};
+    use bytemuck::Zeroable;
 
     fn log() -> (tempfile::TempDir, LogDir) {
         let dir = tempfile::tempdir().unwrap();
@@ -221,6 +254,36 @@ mod tests {
             assert_eq!(read.id_of("NEW.X"), Some(kept as u32 + 1));
             assert_eq!(u64::from(read.cuts()), u64::from(!ends.contains(&(cut as u64))), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_lost_registry_gives_no_id_to_another_instrument() {
+        let (dir, log) = log();
+        let path = log.path().join("registry");
+        let options = Options { hot_root: Some(dir.path().join("hot")), ..Options::default() };
+        let mut lane = LaneWriter::open(&log, "one", &options).unwrap();
+        let append = |lane: &mut LaneWriter, instrument_id: u32| {
+            let trade = Trade { instrument_id, ..Trade::zeroed() };
+            lane.append(Trade::KIND as u16, Trade::LAYOUT.number, &[*trade.bytes()], 1, 0).unwrap();
+            lane.commit(1);
+        };
+        // Records of no instrument need no names.
+        append(&mut lane, 0);
+        assert_eq!(Registry::open(&log).unwrap().assign("BTC/USD.KRAKEN").unwrap(), 1);
+        let copy = std::fs::read(&path).unwrap();
+        append(&mut lane, 1);
+        for lost in [None, Some("")] {
+            let _ = std::fs::remove_file(&path);
+            if let Some(text) = lost {
+                std::fs::write(&path, text).unwrap();
+            }
+            let mut registry = Registry::open(&log).unwrap();
+            let error = registry.assign("ETH/USD.KRAKEN").unwrap_err();
+            assert!(matches!(&error, LogError::Damaged { path: at, .. } if *at == path), "{error}");
+            assert!(matches!(registry.assign("BTC/USD.KRAKEN"), Err(LogError::Damaged { .. })));
+        }
+        std::fs::write(&path, copy).unwrap();
+        assert_eq!(Registry::open(&log).unwrap().assign("ETH/USD.KRAKEN").unwrap(), 2);
     }
 
     #[test]

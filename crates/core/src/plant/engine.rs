@@ -108,3 +108,6 @@ fn ts_event(line: &[u8; 64]) -> Nanos {
         time => time,
     }
 }
+
+#[cfg(test)]
+mod tests;
