@@ -23,6 +23,7 @@ fn main() {
     }
     let mut took: Vec<u64> = Vec::with_capacity(1 << 22);
     loop {
+        let first = reader.next_index();
         while let Some(batch) = reader.next().expect("a whole log") {
             if batch.head().kind != Kind::Trade as u16 {
                 continue;
@@ -36,7 +37,8 @@ fn main() {
                 }
             }
         }
-        if !reader.has_writer() {
+        // Asking for the writer opens its lock file, so it is asked only after a look that brought nothing.
+        if reader.next_index() == first && !reader.has_writer() {
             break;
         }
         wait(&[&reader], Duration::from_secs(1));

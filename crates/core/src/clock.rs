@@ -29,6 +29,11 @@ impl SystemClock {
     pub fn new() -> Self {
         Self { wall: read(rustix::time::ClockId::Realtime), monotonic: monotonic(), last: 0 }
     }
+
+    /// What added to [`monotonic`], wrapping, gives a time that `now` is not before; good until the next anchor.
+    pub fn offset(&self) -> u64 {
+        self.wall.wrapping_sub(self.monotonic)
+    }
 }
 
 impl Default for SystemClock {
@@ -50,6 +55,8 @@ impl Clock for SystemClock {
     }
 
     fn anchor(&mut self) {
+        // Others may have taken a time from `offset` meanwhile: `now` does not go back behind that either.
+        self.now();
         self.wall = read(rustix::time::ClockId::Realtime);
         self.monotonic = monotonic();
     }

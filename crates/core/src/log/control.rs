@@ -4,7 +4,7 @@
 
 use super::layout::LOG_VERSION;
 use super::map::Mapping;
-use super::{LogError, StreamKind};
+use super::{idle, LogError, StreamKind};
 use crate::clock::{monotonic, Nanos, MILLISECOND};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::thread::futex;
@@ -49,6 +49,7 @@ const PENDING: usize = 32;
 const COMMITTED: usize = 64; // records, journal
 const COMMITTED_INDEX: usize = 80; // records, journal
 const WATERMARK: usize = 96;
+const IDLE: usize = 104;
 const WRITTEN: usize = 128; // records, journal
 const SYNCED: usize = 144; // records, journal
 const ARCHIVE_STATE: usize = 160;
@@ -188,6 +189,7 @@ impl Control {
     pub(crate) fn start(&self, run: u32) {
         self.half(RUN).store(run, Ordering::Relaxed);
         self.half(PID).store(std::process::id(), Ordering::Relaxed);
+        idle::end(self.word(IDLE));
         self.half(STATE).store(LaneState::Open as u32, Ordering::Release);
     }
 
@@ -226,9 +228,26 @@ impl Control {
         self.word(PENDING).store(u64::from(position.is_some()), Ordering::Release);
     }
 
-    /// No batch that is committed later has a receive time before this.
+    /// No batch that is committed later has a receive time before this: what the writer published, or what its clock says while it
+    /// sleeps. Look for batches after it.
     pub(crate) fn watermark(&self) -> Nanos {
+        // The idle word first: a writer that woke since has published nothing less.
+        idle::watermark(self.word(IDLE)).max(self.published_watermark())
+    }
+
+    /// The watermark that the writer stored last.
+    pub(crate) fn published_watermark(&self) -> Nanos {
         self.word(WATERMARK).load(Ordering::Acquire)
+    }
+
+    /// The writer is about to sleep with everything committed; see [`idle`].
+    pub(crate) fn begin_idle(&self, clock_offset: u64) {
+        idle::begin(self.word(IDLE), clock_offset);
+    }
+
+    /// The writer woke up and has not read its clock yet.
+    pub(crate) fn end_idle(&self) {
+        idle::end(self.word(IDLE));
     }
 
     pub(crate) fn set_watermark(&self, watermark: Nanos) {

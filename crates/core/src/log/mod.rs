@@ -21,6 +21,7 @@ mod checkpoint;
 mod control;
 mod dir;
 mod error;
+mod idle;
 pub mod layout;
 mod leftovers;
 mod map;

@@ -147,7 +147,11 @@ impl Lanes {
     /// Bells of the lanes that have nothing at present. A lane without a writer has none: time must do.
     pub fn bells(&self) -> Vec<Bell> {
         let waiting = self.lanes.iter().filter(|lane| !lane.done && lane.pending.is_none());
-        let watermark = |lane: &Lane| (self.is_sorted || lane.end_time != Nanos::MAX).then_some(lane.watermark);
+        let first = self.lanes.iter().filter_map(|lane| Some(lane.pending.as_ref()?.head().ts_recv)).min();
+        let first = first.filter(|_| self.is_sorted);
+        // A lane is also over when its watermark reaches the end time, which is when it passes the time before that.
+        let end = |lane: &Lane| (lane.end_time != Nanos::MAX).then_some(lane.end_time.saturating_sub(1));
+        let watermark = |lane: &Lane| first.into_iter().chain(end(lane)).min();
         waiting.filter_map(|lane| lane.reader.bell(watermark(lane))).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::control::{wake, Control};
 use super::super::StreamKind;
-use super::wait::sleep;
+use super::wait::{sleep, until_watermark};
 use super::LaneReader;
 use crate::clock::{Clock, Nanos, SystemClock};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,11 +40,12 @@ pub fn wait_bells(bells: &[Bell], word: &AtomicU32, value: u32, timeout: Duratio
     loop {
         let mut words: Vec<_> = bells.iter().map(Bell::announce).collect();
         words.push((word, value));
-        let left = end.saturating_sub(clock.now());
+        let now = clock.now();
+        let left = end.saturating_sub(now);
         if left == 0 || word.load(Ordering::SeqCst) != value || bells.iter().any(Bell::has_news) {
             return;
         }
-        sleep(&words, left);
+        sleep(&words, until_watermark(bells.iter().filter_map(|bell| bell.watermark), now).min(left));
         for (bell, (_, value)) in bells.iter().zip(&words) {
             bell.control.pass_on(*value);
         }

@@ -91,11 +91,13 @@ impl MergedReader {
 
     /// Sleeps until [`MergedReader::next`] may give something; false when `timeout` is over.
     pub fn wait(&self, timeout: Duration) -> bool {
+        // The first batch waits until no other lane can bring an earlier one.
+        let first = self.lanes.iter().filter_map(|lane| Some(lane.pending.as_ref()?.head().ts_recv)).min();
         let sources: Vec<_> = self
             .lanes
             .iter()
             .filter(|lane| lane.pending.is_none())
-            .map(|lane| Source { watermark: Some(lane.watermark), ..lane.reader.source() })
+            .map(|lane| Source { watermark: first, ..lane.reader.source() })
             .collect();
         wait_for(&sources, timeout)
     }

@@ -20,7 +20,7 @@ pub trait Waits {
 pub struct Source<'a> {
     pub(super) stream: &'a StreamReader,
     pub(super) events: u32,
-    /// Also woken when the watermark passes this.
+    /// Also has news when the watermark is behind this.
     pub(super) watermark: Option<Nanos>,
 }
 
@@ -47,6 +47,8 @@ impl Waits for JournalReader {
 const LOOK_EVERY: Nanos = 500 * MILLISECOND;
 /// Lanes that the kernel can wait for at once; with more, the wait looks every millisecond.
 const WAIT_MOST: usize = 128;
+/// A lane whose writer sleeps rings for no watermark: who waits for one looks once that time has come, and then so often.
+pub(super) const WATERMARK_EVERY: Nanos = MILLISECOND;
 
 /// Sleeps until one of the readers may have something to read, or until `timeout` is over. True: look (it may be a false alarm after
 /// half a second, where a lane's writer is not there); false: the time is over.
@@ -63,10 +65,12 @@ pub(super) fn wait_for(sources: &[Source<'_>], timeout: Duration) -> bool {
         if sources.iter().any(Source::has_news) {
             return true;
         }
-        let left = end.saturating_sub(clock.now());
+        let now = clock.now();
+        let left = end.saturating_sub(now);
         if left == 0 {
             return false;
         }
+        let left = until_watermark(sources.iter().filter_map(|source| source.watermark), now).min(left);
         let words: Vec<_> = bells.iter().map(|(control, value)| (control.doorbell(), *value)).collect();
         sleep(&words, left.min(LOOK_EVERY));
         bells.iter().for_each(|(bell, value)| bell.pass_on(*value));
@@ -74,6 +78,11 @@ pub(super) fn wait_for(sources: &[Source<'_>], timeout: Duration) -> bool {
             return true;
         }
     }
+}
+
+/// How long to sleep at most for the first of these watermarks.
+pub(super) fn until_watermark(watermarks: impl Iterator<Item = Nanos>, now: Nanos) -> Nanos {
+    watermarks.min().map_or(Nanos::MAX, |first| first.saturating_sub(now).max(WATERMARK_EVERY))
 }
 
 /// Says that somebody waits; the bell and the value to sleep on. None where the lane has no writer's page.

@@ -14,10 +14,13 @@ use std::time::Duration;
 /// Most bytes of one write: what a slow disk can hold up a stop with, and, where the kernel does not interrupt its own work, what a
 /// write can hold up a loop with that shares the core.
 const WRITE_BYTES: u64 = 128 << 10;
+const WRITE_MUCH: u64 = WRITE_BYTES / 8;
 /// How often it looks for commits, and how soon it tries a failed disk again. The writer never pays for waking it. While much comes it
-/// looks more often: many small writes leave the core free between them, one large one does not.
+/// looks more often: many small writes leave the core free between them, one large one does not. While nothing comes it looks seldom, so
+/// that a plant at rest is at rest.
 const LOOK_EVERY: Nanos = 20 * MILLISECOND;
 const BUSY_LOOK_EVERY: Nanos = 2 * MILLISECOND;
+const IDLE_LOOK_EVERY: Nanos = 100 * MILLISECOND;
 const RETRY_EVERY: Nanos = 100 * MILLISECOND;
 
 /// How far one stream is.
@@ -93,13 +96,21 @@ impl Archiver {
     }
 
     fn period(&self, written: u64) -> Nanos {
-        // So much in one pass is more than a few megabytes a second.
-        let busy = if written >= WRITE_BYTES / 8 { BUSY_LOOK_EVERY } else { LOOK_EVERY };
+        let look = match written {
+            0 if self.tools.policy == SyncPolicy::None || self.is_synced() => IDLE_LOOK_EVERY,
+            // So much in one pass is more than a few megabytes a second.
+            WRITE_MUCH.. => BUSY_LOOK_EVERY,
+            _ => LOOK_EVERY,
+        };
         match self.tools.policy {
-            SyncPolicy::None => busy,
-            SyncPolicy::Interval(interval) => interval.clamp(MILLISECOND, busy),
+            SyncPolicy::None => look,
+            SyncPolicy::Interval(interval) => interval.clamp(MILLISECOND, look),
             SyncPolicy::Always => MILLISECOND,
         }
+    }
+
+    fn is_synced(&self) -> bool {
+        self.tracks.iter().all(|track| track.synced >= track.written)
     }
 
     /// Publishes a failure with the time at which it began.

@@ -149,7 +149,7 @@ impl LaneWriter {
             self.records.append(CUT, journal, &[line], ts_recv, 0)?;
         }
         self.derives_from = pending;
-        self.commit(self.control.watermark());
+        self.commit(self.control.published_watermark());
         self.derives_from = None;
         Ok(())
     }
@@ -272,7 +272,7 @@ impl LaneWriter {
     }
 
     /// Makes everything appended so far visible to readers, as one turn, and publishes the watermark: the promise that no later batch
-    /// has a receive time before it. A loop calls this each turn and at least every 10 ms.
+    /// has a receive time before it. A loop calls this each turn.
     pub fn commit(&mut self, watermark: Nanos) {
         let mut events = 0;
         // The journal is sealed before the records are visible: a crash in between leaves inputs that recovery can commit.
@@ -289,7 +289,7 @@ impl LaneWriter {
         if let Some(journal) = self.journal.as_ref().filter(|_| events & wake::JOURNAL != 0) {
             publish(&self.control, journal);
         }
-        if watermark > self.control.watermark() {
+        if watermark > self.control.published_watermark() {
             self.control.set_watermark(watermark);
             events |= wake::WATERMARK;
         }
@@ -301,6 +301,19 @@ impl LaneWriter {
         if rolled(&mut self.records) | self.journal.as_mut().is_some_and(rolled) {
             hot::wake(self.helpers.preparer.as_ref().map(JoinHandle::thread));
         }
+    }
+
+    /// Says that nothing is appended until [`LaneWriter::end_idle`], so that readers that merge lanes take the lane's watermark from the
+    /// clock and the writer need not wake up to publish it. `clock_offset`: see [`crate::clock::SystemClock::offset`]. Everything must be
+    /// committed.
+    pub fn begin_idle(&self, clock_offset: u64) {
+        debug_assert!(self.streams().all(|stream| !stream.dirty), "idle with something uncommitted");
+        self.control.begin_idle(clock_offset);
+    }
+
+    /// Ends [`LaneWriter::begin_idle`], before the writer takes a receive time again.
+    pub fn end_idle(&self) {
+        self.control.end_idle();
     }
 
     /// How far the archive is.
@@ -332,7 +345,7 @@ impl LaneWriter {
     /// Commits, archives everything, makes it durable and gives the memory back. Where the disk does not take it within four seconds
     /// the hot files stay, and the next start archives them.
     pub fn close(mut self) -> Result<(), LogError> {
-        self.commit(self.control.watermark());
+        self.commit(self.control.published_watermark());
         let mut clock = SystemClock::new();
         let until = clock.now() + CLOSE_WITHIN;
         if let Some(archiver) = self.helpers.archiver.as_ref() {

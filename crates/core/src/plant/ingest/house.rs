@@ -1,0 +1,76 @@
+//! What a loop does because time has passed: deadlines, timers, and now and then a look at the clock and the disk.
+
+use super::Loop;
+use crate::clock::{Clock, Nanos, MILLISECOND};
+use crate::log::{ArchiveState, LogError};
+use crate::record::Reason;
+use crate::session::{Command, Connection, Input};
+use crate::wire::WebSocket;
+
+const HOUSEKEEPING_EVERY: Nanos = 100 * MILLISECOND;
+/// A wall clock this far from our own reading has stepped.
+const CLOCK_STEP: i64 = 20_000_000;
+/// A paused feed goes on once so many bytes fit into the log, enough for the messages of a few new subscriptions.
+const ROOM_TO_RESUME: usize = 1 << 16;
+
+impl Loop {
+    /// Timers, deadlines, the watermark, and now and then the clock and the disk.
+    pub(super) fn on_time(&mut self) -> Result<(), LogError> {
+        let at = self.clock.now();
+        if self.paused {
+            if self.next_housekeeping > at {
+                return Ok(());
+            }
+            self.next_housekeeping = at + HOUSEKEEPING_EVERY;
+            if !self.engine.lane.has_room(ROOM_TO_RESUME) {
+                return self.settle(at);
+            }
+            self.resume(at)?;
+        }
+        for connection in 0..self.lines.len() as Connection {
+            let socket = self.lines[usize::from(connection)].socket.as_ref();
+            if socket.and_then(WebSocket::deadline).is_some_and(|deadline| deadline <= at) {
+                self.on_socket(connection, false, false)?;
+            }
+        }
+        if self.wake_at.is_some_and(|wake_at| wake_at <= at) {
+            // Forgotten only once it is taken: a full log refuses it, and it must come again.
+            self.engine.take(at, Input::Timer)?;
+            self.wake_at = None;
+        }
+        if self.next_housekeeping <= at {
+            self.next_housekeeping = at + HOUSEKEEPING_EVERY;
+            self.keep_house(at)?;
+        }
+        self.settle(at)
+    }
+
+    pub(super) fn keep_house(&mut self, at: Nanos) -> Result<(), LogError> {
+        let offset = self.clock.wall_offset();
+        if offset.abs() > CLOCK_STEP {
+            self.clock.anchor();
+            self.note(at, Reason::ClockStep, offset, "the wall clock stepped")?;
+        } else if offset.abs() > CLOCK_STEP / 20 {
+            // Slow drift (the clock is being slewed): follow it without a word.
+            self.clock.anchor();
+        }
+        let disk = self.engine.lane.archive_status().state;
+        if std::mem::discriminant(&disk) != std::mem::discriminant(&self.disk) {
+            match disk {
+                ArchiveState::Ok => self.note(at, Reason::DiskRecovered, 0, "the archive is written again")?,
+                ArchiveState::DiskFull { .. } => self.note(at, Reason::DiskFull, 0, "the archive's disk is full")?,
+                ArchiveState::Failed { errno, .. } => {
+                    let text = format!("the archive cannot be written: {}", std::io::Error::from_raw_os_error(errno));
+                    self.note(at, Reason::DiskFull, i64::from(errno), &text)?;
+                }
+            }
+            self.disk = disk;
+        }
+        Ok(())
+    }
+
+    pub(super) fn note(&mut self, at: Nanos, reason: Reason, value: i64, detail: &str) -> Result<(), LogError> {
+        let note = Command::Note { reason: reason as u8, value, detail: detail.to_string() };
+        self.engine.take(at, Input::Command(note))
+    }
+}
