@@ -6,11 +6,12 @@
 //! | Okx, Bitget | 25 | `bid:size:ask:size:...`, a side that ran out is left out; as on the wire | their documentation until 2026 |
 //! | Bitfinex | 25 | as Okx, asks' amounts negative, as JavaScript prints numbers | docs.bitfinex.com, "WebSocket checksum" |
 //!
-//! Writing digits is the cost, so each top rank keeps its text until its level changes, and the value is kept while no
-//! top rank changed. Comparing it is never skipped.
+//! Each top rank keeps the CRC of its text until its level changes, and the value is made of those ([`super::crc`]); it is
+//! kept while no top rank changed. Comparing it is never skipped.
 
+use super::crc::{self, Part, Sum};
 use super::sorted::{Priced, Sorted};
-use super::text::{javascript, Text, TEXT_BYTES};
+use super::text::{javascript, kraken};
 use super::Slot;
 use crate::record::Side;
 use std::fmt::Write;
@@ -31,41 +32,45 @@ impl Checksum {
         match self {
             Checksum::None => 0,
             Checksum::Kraken => 10,
-            Checksum::Okx | Checksum::Bitfinex => 25,
+            Checksum::Okx | Checksum::Bitfinex => RANKS_MOST,
         }
     }
 }
 
-/// The kept texts and value of one book.
+const RANKS_MOST: usize = 25;
+
+/// The kept sums and value of one book.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     rule: Checksum,
+    ranks: usize,
     asks: Ranks,
     bids: Ranks,
-    /// Of Kraken: the CRC after the asks alone.
-    crc_asks: u32,
     crc: u32,
-    /// The text that is summed; kept for its memory.
-    text: Vec<u8>,
 }
 
-/// The texts of one side's top ranks.
+/// The texts of one side's top ranks, as their sums.
 #[derive(Clone, Debug)]
 struct Ranks {
-    texts: Box<[Text]>,
+    parts: [Part; RANKS_MOST],
+    /// A bit for each rank whose sum is void.
+    void: u32,
     changed: bool,
 }
 
 impl Ranks {
-    fn new(rule: Checksum) -> Self {
-        Self { texts: vec![Text::UNWRITTEN; rule.ranks()].into(), changed: true }
+    const NEW: Ranks = Ranks { parts: [Part { crc: 0, length: 0 }; RANKS_MOST], void: u32::MAX, changed: true };
+
+    #[inline]
+    fn mark(&mut self, rank: usize) {
+        self.void |= 1 << rank;
+        self.changed = true;
     }
 }
 
 impl Kept {
     pub fn new(rule: Checksum) -> Self {
-        let text = vec![0; rule.ranks() * TEXT_BYTES];
-        Self { rule, asks: Ranks::new(rule), bids: Ranks::new(rule), crc_asks: 0, crc: 0, text }
+        Self { rule, ranks: rule.ranks(), asks: Ranks::NEW, bids: Ranks::NEW, crc: 0 }
     }
 
     pub fn rule(&self) -> Checksum {
@@ -75,54 +80,56 @@ impl Kept {
     /// Ranks that count.
     #[inline]
     pub fn ranks(&self) -> usize {
-        self.asks.texts.len()
+        self.ranks
     }
 
-    /// Every kept text is void.
+    /// Every kept sum is void.
     pub fn forget(&mut self) {
         for side in [&mut self.asks, &mut self.bids] {
-            side.texts.fill(Text::UNWRITTEN);
-            side.changed = true;
+            (side.void, side.changed) = (u32::MAX, true);
         }
     }
 
     #[inline]
     pub fn changed(&mut self, side: Side, rank: usize) {
-        let ranks = self.side(side);
-        if let Some(text) = ranks.texts.get_mut(rank) {
-            text.length = 0;
-            ranks.changed = true;
+        if rank < self.ranks {
+            self.side(side).mark(rank);
         }
     }
 
     #[inline]
     pub fn inserted(&mut self, side: Side, rank: usize) {
-        let ranks = self.side(side);
-        if rank < ranks.texts.len() {
-            let last = ranks.texts.len() - 1;
-            ranks.texts.copy_within(rank..last, rank + 1);
-            self.changed(side, rank);
+        let end = self.ranks;
+        if rank < end {
+            let ranks = self.side(side);
+            ranks.parts.copy_within(rank..end - 1, rank + 1);
+            let nearer = (1 << rank) - 1;
+            ranks.void = (ranks.void & nearer) | ((ranks.void & !nearer) << 1);
+            ranks.mark(rank);
         }
     }
 
     #[inline]
     pub fn removed(&mut self, side: Side, rank: usize) {
-        let ranks = self.side(side);
-        if rank < ranks.texts.len() {
-            let last = ranks.texts.len() - 1;
-            ranks.texts.copy_within(rank + 1.., rank);
-            self.changed(side, last);
+        let end = self.ranks;
+        if rank < end {
+            let ranks = self.side(side);
+            ranks.parts.copy_within(rank + 1..end, rank);
+            let nearer = (1 << rank) - 1;
+            ranks.void = (ranks.void & nearer) | ((ranks.void >> 1) & !nearer);
+            ranks.mark(end - 1);
         }
     }
 
     /// The side was cut to `depth` levels.
     #[inline]
     pub fn cut(&mut self, side: Side, depth: usize) {
-        for rank in depth..self.ranks() {
-            self.changed(side, rank);
+        for rank in depth..self.ranks {
+            self.side(side).mark(rank);
         }
     }
 
+    #[inline]
     fn side(&mut self, side: Side) -> &mut Ranks {
         if side == Side::Ask {
             &mut self.asks
@@ -131,79 +138,78 @@ impl Kept {
         }
     }
 
+    #[inline]
     pub fn value(&mut self, asks: &Sorted<Slot>, bids: &Sorted<Slot>, scales: (u8, u8)) -> u32 {
-        match self.rule {
-            Checksum::Kraken => self.one_after_the_other(asks, bids, scales),
-            Checksum::None | Checksum::Okx | Checksum::Bitfinex if self.asks.changed || self.bids.changed => {
-                self.crc = self.in_turn(asks, bids);
-            }
-            _ => {}
+        if self.asks.changed || self.bids.changed {
+            let asks = self.asks.refresh(self.rule, self.ranks, asks, scales);
+            let bids = self.bids.refresh(self.rule, self.ranks, bids, scales);
+            self.crc = match self.rule {
+                Checksum::Kraken => one_after_the_other(asks, bids),
+                Checksum::None | Checksum::Okx | Checksum::Bitfinex => in_turn(asks, bids),
+            };
         }
         self.crc
-    }
-
-    fn one_after_the_other(&mut self, asks: &Sorted<Slot>, bids: &Sorted<Slot>, scales: (u8, u8)) {
-        let asks_changed = self.asks.changed;
-        if asks_changed {
-            self.crc_asks = self.asks.kraken(asks, scales, 0, &mut self.text);
-        }
-        if asks_changed || self.bids.changed {
-            self.crc = self.bids.kraken(bids, scales, self.crc_asks, &mut self.text);
-        }
-    }
-
-    fn in_turn(&mut self, asks: &Sorted<Slot>, bids: &Sorted<Slot>) -> u32 {
-        self.text.clear();
-        let (mut bid_levels, mut ask_levels) = (bids.best_first(), asks.best_first());
-        for (bid_text, ask_text) in self.bids.texts.iter_mut().zip(&mut *self.asks.texts) {
-            for (text, level, side) in
-                [(bid_text, bid_levels.next(), Side::Bid), (ask_text, ask_levels.next(), Side::Ask)]
-            {
-                let Some(level) = level else { continue };
-                if text.length == 0 {
-                    *text = Text::keep(&write(self.rule, side, level));
-                }
-                match text.is_long() {
-                    false => self.text.extend_from_slice(&text.bytes[..usize::from(text.length)]),
-                    true => self.text.extend_from_slice(write(self.rule, side, level).as_bytes()),
-                }
-            }
-        }
-        (self.asks.changed, self.bids.changed) = (false, false);
-        // Each text ends with the separator of the next one.
-        crc32fast::hash(self.text.strip_suffix(b":").unwrap_or_default())
     }
 }
 
 impl Ranks {
-    /// Continues `crc` with this side's texts.
-    fn kraken(&mut self, levels: &Sorted<Slot>, scales: (u8, u8), crc: u32, bytes: &mut [u8]) -> u32 {
-        let mut end = 0;
-        for (text, level) in self.texts.iter_mut().zip(levels.best_first()) {
-            if text.length == 0 {
-                *text = Text::kraken(level.price(), level.size(), scales);
-            }
-            // The whole text is copied, since a copy of fixed size is one move; the next one overwrites what is too much.
-            bytes[end..end + TEXT_BYTES].copy_from_slice(&text.bytes);
-            end += usize::from(text.length);
+    /// Sums anew what is void, and gives the ranks that stand.
+    #[inline]
+    fn refresh(&mut self, rule: Checksum, ranks: usize, levels: &Sorted<Slot>, scales: (u8, u8)) -> &[Part] {
+        let standing = levels.len().min(ranks);
+        // The ranks that do not stand stay void until levels come there.
+        let mut void = self.void & ((1 << standing) - 1);
+        self.void &= !void;
+        while void != 0 {
+            let rank = void.trailing_zeros() as usize;
+            void &= void - 1;
+            let (Some(level), Some(part)) = (levels.at_rank(rank), self.parts.get_mut(rank)) else { continue };
+            *part = match rule {
+                Checksum::Kraken => kraken(level.price(), level.size(), scales),
+                _ => crc::part(write(rule, levels.side(), level).as_bytes()),
+            };
         }
         self.changed = false;
-        let mut hasher = crc32fast::Hasher::new_with_initial(crc);
-        hasher.update(&bytes[..end]);
-        hasher.finalize()
+        self.parts.get(..standing).unwrap_or_default()
     }
 }
 
-/// A level with the separator behind it.
+fn one_after_the_other(asks: &[Part], bids: &[Part]) -> u32 {
+    let mut sum = Sum::default();
+    sum.put_before(bids);
+    sum.put_before(asks);
+    sum.crc32()
+}
+
+fn in_turn(asks: &[Part], bids: &[Part]) -> u32 {
+    let mut parts = [Part::default(); 2 * RANKS_MOST];
+    let mut count = 0;
+    for rank in 0..asks.len().max(bids.len()) {
+        for part in [bids.get(rank), asks.get(rank)].into_iter().flatten() {
+            parts[count] = *part;
+            count += 1;
+        }
+    }
+    let mut sum = Sum::default();
+    sum.put_before(&parts[..count]);
+    // Each text begins with the separator from the one before.
+    if sum.length() == 0 {
+        0
+    } else {
+        sum.crc32_after(b':')
+    }
+}
+
+/// A level with the separator before it.
 fn write(rule: Checksum, side: Side, level: &Slot) -> String {
-    let mut text = String::with_capacity(TEXT_BYTES);
+    let mut text = String::with_capacity(64);
     // A string takes whatever is written: there is no error to lose.
     let _ = match rule {
         Checksum::Bitfinex if side == Side::Ask => {
-            write!(text, "{}:-{}:", javascript(level.price()), javascript(level.size()))
+            write!(text, ":{}:-{}", javascript(level.price()), javascript(level.size()))
         }
-        Checksum::Bitfinex => write!(text, "{}:{}:", javascript(level.price()), javascript(level.size())),
-        _ => write!(text, "{}:{}:", level.price(), level.size()),
+        Checksum::Bitfinex => write!(text, ":{}:{}", javascript(level.price()), javascript(level.size())),
+        _ => write!(text, ":{}:{}", level.price(), level.size()),
     };
     text
 }

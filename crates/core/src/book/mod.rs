@@ -10,7 +10,9 @@
 //! legal on some venues and the session knows which.
 
 mod checksum;
+mod crc;
 pub mod hash;
+pub mod orders;
 mod sorted;
 mod text;
 

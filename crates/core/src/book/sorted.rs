@@ -70,6 +70,18 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         self.chunks.last().and_then(|chunk| chunk.last())
     }
 
+    /// The level of a rank, the best of which is 0.
+    #[inline]
+    pub fn at_rank(&self, mut rank: usize) -> Option<&T> {
+        for chunk in self.chunks.iter().rev() {
+            if let Some(at) = chunk.len().checked_sub(rank + 1) {
+                return chunk.get(at);
+            }
+            rank -= chunk.len();
+        }
+        None
+    }
+
     /// Where a price stands, or where it would stand.
     #[inline]
     pub fn find(&self, price: &Decimal) -> Result<Place, Place> {

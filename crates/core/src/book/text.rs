@@ -1,54 +1,33 @@
 //! Numbers as the venues' checksums want them written, into a text of fixed size.
 
+use super::crc::{self, Part};
 use crate::decimal::Decimal;
 
-/// Two 63-bit mantissas are 38 digits; the rest is for points, signs, zeros that the wire lost and separators.
-pub(super) const TEXT_BYTES: usize = 63;
+/// Zeros before a text that fill its first word up.
+const MARGIN: usize = 8;
+/// Two numbers of at most 19 digits and the zeros that the wire lost, filled up to words.
+const TEXT_BYTES: usize = 64;
 /// More lost zeros than this for one number are not believed: the number counts as it stood on the wire.
 const ZEROS_MOST: u8 = 12;
 /// Printed decimals that are not known.
 pub(super) const UNKNOWN_SCALE: u8 = 255;
-/// The length of a text that does not fit: it is written anew wherever it is needed.
-const TOO_LONG: u8 = 255;
 
-/// One level's text; of length 0 while it is not written yet.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-pub(super) struct Text {
-    pub bytes: [u8; TEXT_BYTES],
-    pub length: u8,
-}
-
-impl Text {
-    pub const UNWRITTEN: Text = Text { bytes: [0; TEXT_BYTES], length: 0 };
-    const LONG: Text = Text { bytes: [0; TEXT_BYTES], length: TOO_LONG };
-
-    pub fn is_long(&self) -> bool {
-        self.length == TOO_LONG
-    }
-
-    /// Keeps a text of any length where it fits.
-    pub fn keep(text: &str) -> Self {
-        let mut kept = Text::UNWRITTEN;
-        match kept.bytes.get_mut(..text.len()) {
-            Some(bytes) => bytes.copy_from_slice(text.as_bytes()),
-            None => return Text::LONG,
-        }
-        kept.length = text.len() as u8;
-        kept
-    }
-
-    /// Kraken: the digits of price and size at the printed scales, without the point and without leading zeros.
-    pub fn kraken(price: Decimal, size: Decimal, (price_scale, size_scale): (u8, u8)) -> Self {
-        let mut text = Text::UNWRITTEN;
-        let end = write_digits(&mut text.bytes, 0, price, price_scale);
-        text.length = write_digits(&mut text.bytes, end, size, size_scale) as u8;
-        text
-    }
+/// Kraken: the sum of the digits of price and size at the printed scales, without the point and without leading zeros.
+#[inline]
+pub(super) fn kraken(price: Decimal, size: Decimal, (price_scale, size_scale): (u8, u8)) -> Part {
+    let mut text = [0; MARGIN + TEXT_BYTES];
+    let end = write_digits(&mut text, MARGIN, price, price_scale);
+    let end = write_digits(&mut text, end, size, size_scale);
+    let length = end - MARGIN;
+    // Whole words, the first of them filled up by zeros, which a CRC of start value 0 does not see.
+    let start = end - length.next_multiple_of(8);
+    let words = text.get(start..end).unwrap_or_default().chunks_exact(8);
+    let word = |crc, chunk: &[u8]| chunk.try_into().map_or(crc, |bytes| crc::word(crc, u64::from_le_bytes(bytes)));
+    Part { crc: words.fold(0, word), length: length as u32 }
 }
 
 /// Appends a number's digits at `start` and gives the new end. A zero is leading zeros only: nothing.
-fn write_digits(bytes: &mut [u8; TEXT_BYTES], start: usize, number: Decimal, scale: u8) -> usize {
+fn write_digits(bytes: &mut [u8; MARGIN + TEXT_BYTES], start: usize, number: Decimal, scale: u8) -> usize {
     let mut rest = number.mantissa.unsigned_abs();
     if rest == 0 {
         return start;
@@ -142,9 +121,22 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_said_to_be_long() {
-        assert!(Text::keep(&"1".repeat(64)).is_long());
-        let fits = Text::keep(&"1".repeat(63));
-        assert_eq!((fits.is_long(), fits.length), (false, 63));
+    fn digits_stand_without_point_and_leading_zeros() {
+        let number = |text: &str| Decimal::parse(text.as_bytes()).unwrap();
+        for (price, size, scales, text) in [
+            ("0.05005", "0.00000500", (255, 255), "5005500"),
+            ("45283.5", "0.1", (1, 8), "45283510000000"),
+            ("45283.5", "0.00000000", (255, 255), "452835"),
+            (
+                "9223372036854775806",
+                "9223372036854775806",
+                (12, 12),
+                "92233720368547758060000000000009223372036854775806000000000000",
+            ),
+            ("7", "100000000", (255, 255), "7100000000"),
+        ] {
+            let expected = crc::part(text.as_bytes());
+            assert_eq!(kraken(number(price), number(size), scales), expected, "{price} {size}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod kraken;
 mod kraken_scan;
 mod kraken_v1;
 mod kraken_v1_scan;
+mod lanes;
 mod scan;
 mod time;
 

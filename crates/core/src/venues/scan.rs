@@ -3,7 +3,7 @@
 //! Every step gives None for what it does not know; the caller then drops what it appended and takes the tolerant way,
 //! which alone says what is wrong. So a scanner accepts only what the tolerant reader takes for the very same thing.
 
-use super::time;
+use super::{lanes, time};
 use crate::clock::Nanos;
 use crate::decimal::Decimal;
 use crate::event::{Decoded, Row, Span};
@@ -58,18 +58,36 @@ impl<'f> Scan<'f> {
     /// The text up to the next quote, and steps over the quote. Printable ASCII without escapes only.
     #[inline]
     pub fn quoted(&mut self) -> Option<Span> {
-        let rest = self.rest();
-        let length = rest.iter().position(|&byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\'))?;
-        (rest[length] == b'"').then(|| {
-            let start = self.at;
-            self.at += length + 1;
-            start..start + length
+        let start = self.at;
+        let mut at = start;
+        while let Some(bytes) = self.frame.get(at..).and_then(<[u8]>::first_chunk) {
+            match lanes::first_unprintable(u64::from_le_bytes(*bytes)) {
+                None => at += 8,
+                Some(place) => return self.quoted_end(start, at + place),
+            }
+        }
+        let tail = self.frame.get(at..).unwrap_or_default();
+        let place = tail.iter().position(|&byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\'))?;
+        self.quoted_end(start, at + place)
+    }
+
+    #[inline]
+    fn quoted_end(&mut self, start: usize, end: usize) -> Option<Span> {
+        (self.frame.get(end) == Some(&b'"')).then(|| {
+            self.at = end + 1;
+            start..end
         })
     }
 
     /// An RFC 3339 time up to the next quote, and steps over the quote.
     #[inline]
     pub fn quoted_time(&mut self) -> Option<Nanos> {
+        if let Some((text, [b'Z', b'"', ..])) = self.rest().split_first_chunk() {
+            if let Some(time) = lanes::time_of_micros(text) {
+                self.at += text.len() + 2;
+                return Some(time);
+            }
+        }
         let span = self.quoted()?;
         time::rfc3339(&self.frame[span])
     }
@@ -92,6 +110,15 @@ impl<'f> Scan<'f> {
     /// A plain JSON number of at most 18 digits; no exponent.
     #[inline(always)]
     pub fn number(&mut self) -> Option<Decimal> {
+        if let Some((number, length)) = self.rest().first_chunk().and_then(lanes::number) {
+            self.at += length;
+            return Some(number);
+        }
+        self.number_by_digits()
+    }
+
+    /// The same one digit after the other: signs, long numbers, and the end of a frame.
+    fn number_by_digits(&mut self) -> Option<Decimal> {
         let rest = self.rest();
         let negative = rest.first() == Some(&b'-');
         let start = usize::from(negative);

@@ -12,13 +12,8 @@ pub fn rfc3339(text: &[u8]) -> Option<Nanos> {
     let year = two(clock, 0)? * 100 + two(clock, 2)?;
     let [month, day] = [two(clock, 5)?, two(clock, 8)?];
     let [hour, minute, second] = [two(clock, 11)?, two(clock, 14)?, two(clock, 17)?];
-    // A leap second (60) counts as the second after it, as Unix time has it.
-    if day == 0 || day > days_in_month(year, month)? || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
     let (fraction, zone) = split_fraction(rest)?;
-    let seconds = days_since_epoch(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset(zone)?;
-    u64::try_from(seconds).ok()?.checked_mul(SECOND)?.checked_add(fraction)
+    of_parts([year, month, day], [hour, minute, second], offset(zone)?, fraction)
 }
 
 /// Seconds since the epoch with up to nine digits of fraction, `1534614248.765567`.
@@ -83,6 +78,22 @@ fn days_in_month(year: i64, month: i64) -> Option<i64> {
         2 => Some(28),
         _ => None,
     }
+}
+
+/// Nanoseconds of a date and a time in a zone that is so many seconds ahead; None where there is no such time.
+#[inline]
+pub fn of_parts(
+    [year, month, day]: [i64; 3],
+    [hour, minute, second]: [i64; 3],
+    zone: i64,
+    fraction: u64,
+) -> Option<Nanos> {
+    // A leap second (60) counts as the second after it, as Unix time has it.
+    if day == 0 || day > days_in_month(year, month)? || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let seconds = days_since_epoch(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - zone;
+    u64::try_from(seconds).ok()?.checked_mul(SECOND)?.checked_add(fraction)
 }
 
 /// Days from 1970-01-01 in the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date algorithms").
