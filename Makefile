@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: setup test check demo peers proof test-ktls bench lock clean
+.PHONY: bench-peers setup test check demo peers proof test-ktls bench lock clean
 
 setup: $(VENV)/.native  ## virtual environment and native module
 
@@ -59,8 +59,16 @@ bench: setup  ## what it costs and how fast it is; each prints JSON and takes --
 	$(BIN)/python bench/throughput.py
 	$(BIN)/python bench/readers.py
 
+bench-peers: setup $(VENV)-bench-peers/.packages  ## books against those of peers, alternated in one process
+	PYTHONPATH=src $(VENV)-bench-peers/bin/python bench/books.py
+
+$(VENV)-bench-peers/.packages: requirements-bench-peers.txt
+	test -x $(VENV)-bench-peers/bin/python || $(PYTHON) -m venv $(VENV)-bench-peers
+	$(VENV)-bench-peers/bin/pip install -q -r requirements-bench-peers.txt
+	@touch $@
+
 lock:  ## renews the hashed requirements from pyproject.toml
 	uv pip compile -q --generate-hashes --no-emit-index-url --no-header --group dev --extra data pyproject.toml -o requirements-dev.txt
 
 clean:
-	rm -rf target $(VENV) $(VENV)-peers build src/tickplant/_native*.so
+	rm -rf target $(VENV) $(VENV)-peers $(VENV)-bench-peers build src/tickplant/_native*.so

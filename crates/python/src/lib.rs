@@ -3,6 +3,7 @@
 use pyo3::prelude::*;
 
 mod batch;
+mod book;
 mod decode;
 mod errors;
 mod log;
@@ -22,6 +23,8 @@ mod _native {
     use crate::batch::columns::Buffer;
     #[pymodule_export]
     use crate::batch::{layouts, vocabularies, Batch, BatchIterator};
+    #[pymodule_export]
+    use crate::book::{BookFeed, PyBook, PyOrderBook};
     #[pymodule_export]
     use crate::decode::{Decoder, LevelBook};
     #[pymodule_export]

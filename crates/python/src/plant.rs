@@ -318,7 +318,7 @@ pub fn rebuild(py: Python<'_>, path: PathBuf, lane: &str, decoder: Option<Py<PyA
     serde_json::to_string(&found).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
-fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> PyResult<T> {
+pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> PyResult<T> {
     serde_json::from_slice(text).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
