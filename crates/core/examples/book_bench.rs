@@ -31,16 +31,17 @@ fn main() {
     let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(7);
     for levels in [5_000, 50_000] {
         let (start, updates) = flow(levels);
-        let mut ways: [Way<'_>; 6] = [
+        let mut ways: [Way<'_>; 7] = [
             ("book", Box::new(|| through_a_book(&start, &updates))),
             ("chunks_32", Box::new(|| through_chunks::<32>(&start, &updates))),
             ("chunks_64", Box::new(|| through_chunks::<64>(&start, &updates))),
             ("chunks_128", Box::new(|| through_chunks::<128>(&start, &updates))),
             ("chunks_256", Box::new(|| through_chunks::<256>(&start, &updates))),
+            ("ladder", Box::new(|| through_a_ladder(&start, &updates))),
             ("btree", Box::new(|| through_a_map(&start, &updates))),
         ];
         let mut figures = Vec::new();
-        let mut times: [Vec<f64>; 6] = Default::default();
+        let mut times: [Vec<f64>; 7] = Default::default();
         let mut expected = None;
         for _ in 0..rounds {
             for ((name, way), times) in ways.iter_mut().zip(&mut times) {
@@ -152,6 +153,68 @@ fn through_chunks<const LEVELS: usize>(start: &[Row], updates: &[Row]) -> Taken 
     });
     let levels = sides.iter().flat_map(Sorted::best_first).map(|level| level.size.mantissa).sum();
     Taken { nanos, levels }
+}
+
+/// One side as a window of ticks with a bitmap of those that stand and a bitmap of its words, away from the touch. It knows
+/// one scale and the ticks of its window only; what a book would need besides (a fallback for a price outside, moving with the
+/// market, the wire's scales, ranks for checksums) is left out, so its figure is a lower bound.
+struct Ladder {
+    levels: Vec<Kept>,
+    standing: Vec<u64>,
+    words: Vec<u64>,
+}
+
+impl Ladder {
+    fn new(ticks: usize) -> Self {
+        let empty = Kept { price: Decimal::ZERO, size: Decimal::ZERO };
+        Self { levels: vec![empty; ticks], standing: vec![0; ticks / 64 + 1], words: vec![0; ticks / 4096 + 1] }
+    }
+
+    fn set(&mut self, tick: usize, price: Decimal, size: Decimal) {
+        let (word, bit) = (tick / 64, 1 << (tick % 64));
+        if size.is_zero() {
+            self.standing[word] &= !bit;
+            if self.standing[word] == 0 {
+                self.words[word / 64] &= !(1 << (word % 64));
+            }
+        } else {
+            self.levels[tick] = Kept { price, size };
+            self.standing[word] |= bit;
+            self.words[word / 64] |= 1 << (word % 64);
+        }
+    }
+
+    /// The tick that is nearest to the touch.
+    fn best(&self) -> Option<usize> {
+        let (at, words) = self.words.iter().enumerate().find(|(_, words)| **words != 0)?;
+        let word = at * 64 + words.trailing_zeros() as usize;
+        Some(word * 64 + self.standing[word].trailing_zeros() as usize)
+    }
+}
+
+fn through_a_ladder(start: &[Row], updates: &[Row]) -> Taken {
+    let mut sides = [Side::Bid, Side::Ask].map(|_| Ladder::new(start.len() + 64));
+    let tick = |row: &Row| match row.side {
+        Side::Bid => (TOUCH - 1 - row.price.mantissa) as usize,
+        _ => (row.price.mantissa - TOUCH) as usize,
+    };
+    for row in start {
+        sides[usize::from(row.side == Side::Ask)].set(tick(row), row.price, row.size);
+    }
+    let mut seen = 0;
+    let nanos = timed(|| {
+        for row in updates {
+            let ladder = &mut sides[usize::from(row.side == Side::Ask)];
+            ladder.set(tick(row), row.price, row.size);
+            seen += ladder.best().unwrap_or(0);
+        }
+    });
+    assert!(seen < usize::MAX / 2, "the touch is read each time");
+    let stands = |ladder: &Ladder, tick: usize| ladder.standing[tick / 64] >> (tick % 64) & 1 == 1;
+    let sum = |ladder: &Ladder| -> i64 {
+        (0..ladder.levels.len()).filter(|&at| stands(ladder, at)).map(|at| ladder.levels[at].size.mantissa).sum()
+    };
+    Taken { nanos, levels: sides.iter().map(sum).sum() }
 }
 
 fn through_a_map(start: &[Row], updates: &[Row]) -> Taken {

@@ -56,7 +56,9 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
     }
 
     pub fn clear(&mut self) {
-        self.chunks.truncate(1);
+        // The memory serves the next snapshot.
+        self.spare.extend(self.chunks.drain(1..));
+        self.spare.iter_mut().for_each(Vec::clear);
         self.bounds.truncate(1);
         self.chunks[0].clear();
         self.length = 0;
@@ -154,7 +156,9 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         let levels = &mut self.chunks[place.chunk];
         levels.insert(place.at, level);
         if levels.len() >= LEVELS {
-            self.split(place.chunk);
+            // What grows at its end, as in a snapshot, is left fuller.
+            let at = if place.at + 1 == levels.len() { LEVELS * 3 / 4 } else { LEVELS / 2 };
+            self.split(place.chunk, at);
         }
     }
 
@@ -169,9 +173,9 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         level
     }
 
-    fn split(&mut self, chunk: usize) {
+    fn split(&mut self, chunk: usize, at: usize) {
         let mut nearer = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(LEVELS));
-        nearer.extend(self.chunks[chunk].drain(LEVELS / 2..));
+        nearer.extend(self.chunks[chunk].drain(at..));
         self.bounds.insert(chunk + 1, nearer[0].price());
         self.chunks.insert(chunk + 1, nearer);
     }
@@ -202,23 +206,33 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
 
     /// Replaces everything by these levels, in any order; of equal prices the last wins. Those that `keep` refuses are
     /// left out afterwards: a zero size that comes last is no level.
-    pub fn load(&mut self, levels: impl Iterator<Item = T>, keep: impl Fn(&T) -> bool, depth: usize) {
-        let mut levels: Vec<T> = levels.collect();
-        levels.reverse();
-        // The sort is stable and the levels were reversed: of equal prices the last sent comes first and is the one kept.
-        levels.sort_by(|a, b| self.nearer(&b.price(), &a.price()));
-        levels.dedup_by(|later, kept| later.price().cmp_value(&kept.price()).is_eq());
-        levels.retain(keep);
-        let excess = levels.len().saturating_sub(depth);
+    pub fn load(&mut self, levels: impl DoubleEndedIterator<Item = T>, keep: impl Fn(&T) -> bool, depth: usize) {
         self.clear();
-        self.length = levels.len() - excess;
-        for (index, part) in levels[excess..].chunks(LEVELS * 3 / 4).enumerate() {
-            if index > 0 {
-                self.chunks.push(self.spare.pop().unwrap_or_else(|| Vec::with_capacity(LEVELS)));
-                self.bounds.push(part[0].price());
+        let mut refused = false;
+        // From the last, so that what is there already came later. Snapshots come best first: each level goes to the end.
+        for level in levels.rev() {
+            if let Err(place) = self.find(&level.price()) {
+                refused |= !keep(&level);
+                self.insert(place, level);
             }
-            self.chunks[index].extend_from_slice(part);
         }
+        if refused {
+            self.retain(keep);
+        }
+        while self.length > depth {
+            self.pop_worst();
+        }
+    }
+
+    fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.chunks.iter_mut().for_each(|chunk| chunk.retain(&keep));
+        for chunk in (0..self.chunks.len()).rev() {
+            if self.chunks[chunk].is_empty() && self.chunks.len() > 1 {
+                self.spare.push(self.chunks.remove(chunk));
+                self.bounds.remove(chunk);
+            }
+        }
+        self.length = self.chunks.iter().map(Vec::len).sum();
     }
 }
 
@@ -258,6 +272,10 @@ mod tests {
         ) {
             let mut sorted = Sorted::<i64>::new(if ask { Side::Ask } else { Side::Bid });
             let mut twin: BTreeSet<i64> = start.iter().copied().collect();
+            // What is refused may come at any price, and empties chunks.
+            sorted.load(start.iter().copied(), |level| level % 3 == 0, usize::MAX);
+            check(&sorted, &twin.iter().copied().filter(|level| level % 3 == 0).collect());
+            sorted.load(start.iter().copied(), |_| true, 100);
             sorted.load(start.into_iter(), |_| true, usize::MAX);
             check(&sorted, &twin);
             for (from, count, add, up) in runs {
