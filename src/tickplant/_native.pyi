@@ -268,6 +268,7 @@ class Mbp:
     changes: Final[int]
     bids: Final[list[tuple[str, str, int]]]
     asks: Final[list[tuple[str, str, int]]]
+    extra: Final[dict[str, str | int | None]]
     def as_dict(self) -> dict[str, Any]: ...
 
 # Batches.
@@ -404,6 +405,8 @@ class Reader(Iterator[Batch]):
         end: dict[str, int] | None,
         sort: bool,
         follow: bool,
+        basis_points: int | None = None,
+        size: str | None = None,
     ) -> Self: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Batch: ...

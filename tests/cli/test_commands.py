@@ -53,7 +53,10 @@ def tail(demo, *arguments):
     return ended.out.splitlines()
 
 
-@pytest.mark.parametrize("schema", ["trades", "levels", "mbp-1", "mbp-10", "ticker", "status"])
+VIEWS = ["mbp-1", "mbp-10", "bbo", "bbo-1s", "tbbo", "touch", "depth", "impact"]
+
+
+@pytest.mark.parametrize("schema", ["trades", "levels", *VIEWS, "ticker", "status"])
 def test_tail_gives_json_lines_of_each_schema(demo, schema):
     rows = [json.loads(line) for line in tail(demo, "--schema", schema, "--json", "--limit", "40")]
     assert 0 < len(rows) <= 40

@@ -1,19 +1,20 @@
 //! Record objects of derived views.
 
 use crate::batch::table::Table;
-use crate::records::words::{self, decimal_text, Names};
+use crate::records::words::{self, decimal_text, field_bits, Names};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
 use tickplant_core::record::UNDEF_I64;
 use tickplant_core::views::{row_bytes, RowHead, RowLevel};
 
-/// One row of `mbp-1`, `mbp-10` or `bbo`: the best levels right after one venue message.
+/// One row of a derived view: the best levels, and what the schema measures beside them.
 #[pyclass(frozen, module = "tickplant._native")]
 pub struct Mbp {
     table: &'static Table,
     head: RowHead,
     levels: Vec<RowLevel>,
+    row: Box<[u8]>,
     names: Arc<Names>,
 }
 
@@ -22,11 +23,34 @@ impl Mbp {
         let head = bytemuck::pod_read_unaligned(&row[..row_bytes(0)]);
         let levels =
             (0..table.depth).map(|rank| bytemuck::pod_read_unaligned(&row[row_bytes(rank)..row_bytes(rank + 1)]));
-        Self { table, head, levels: levels.collect(), names }
+        Self { table, head, levels: levels.collect(), row: row.into(), names }
     }
 
     fn name(&self) -> Option<String> {
         self.names.get(self.head.instrument_id).map(|name| name.to_string())
+    }
+
+    /// What stands behind the levels: decimal texts (None: UNDEF) and counts, by field.
+    fn measures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for field in self.table.fields.iter().filter(|field| field.offset >= row_bytes(self.table.depth)) {
+            let bits = field_bits(&self.row, field.ty, field.offset);
+            match field.scale_offset {
+                Some(scale) => dict.set_item(&field.name, decimal_text(bits as i64, self.row[scale]))?,
+                None if field.name.ends_with("_scale") => {}
+                None => dict.set_item(&field.name, bits)?,
+            }
+        }
+        Ok(dict)
+    }
+
+    /// The order counts of a rank as a dict's values; of the consolidated view, the names of who sets the prices.
+    fn set_counts(&self, dict: &Bound<'_, PyDict>, side: &str, rank: usize, count: Option<u32>) -> PyResult<()> {
+        if self.table.name != "cmbp-1" {
+            return dict.set_item(format!("{side}_ct_{rank:02}"), count);
+        }
+        let name = count.map(|id| self.names.get(id).map_or_else(|| id.to_string(), |name| name.to_string()));
+        dict.set_item(format!("{side}_pb_{rank:02}"), name)
     }
 
     /// A number of a rank as the venue wrote it: the common scale taken back to the wire's.
@@ -58,7 +82,7 @@ macro_rules! plain_getters {
                 self.head.$name
             })*
 
-            /// The schema of the row: `mbp-1`, `mbp-10` or `bbo`.
+            /// The schema of the row: `mbp-1`, `tbbo`, `depth`, ...
             #[getter]
             fn schema(&self) -> &str {
                 &self.table.name
@@ -85,7 +109,7 @@ macro_rules! plain_getters {
                 member(py, "state", self.head.state)
             }
 
-            /// Bids, best first: (price text, size text, order count).
+            /// Bids, best first: (price text, size text, order count; of `cmbp-1` the id of who sets the price).
             #[getter]
             fn bids(&self) -> Vec<(String, String, u32)> {
                 self.levels.iter().map_while(|level| self.bid(level)).collect()
@@ -95,6 +119,13 @@ macro_rules! plain_getters {
             #[getter]
             fn asks(&self) -> Vec<(String, String, u32)> {
                 self.levels.iter().map_while(|level| self.ask(level)).collect()
+            }
+
+            /// What the schema measures beside the levels (`spread`, `bid_depth`, `buy_cost`, ...): decimal texts and
+            /// counts, None where a side is empty; nothing of `mbp-1` and its like.
+            #[getter]
+            fn extra<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+                self.measures(py)
             }
 
             /// The row in Databento's words (`bid_px_00` ...), prices and sizes as the venue wrote them, absent as None.
@@ -120,9 +151,10 @@ macro_rules! plain_getters {
                         let (price, size, count) = held.map_or((None, None, None), |(p, s, c)| (Some(p), Some(s), Some(c)));
                         dict.set_item(format!("{side}_px_{rank:02}"), price)?;
                         dict.set_item(format!("{side}_sz_{rank:02}"), size)?;
-                        dict.set_item(format!("{side}_ct_{rank:02}"), count)?;
+                        self.set_counts(&dict, side, rank, count)?;
                     }
                 }
+                dict.update(self.measures(py)?.as_mapping())?;
                 Ok(dict)
             }
 

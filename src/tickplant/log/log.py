@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from os import PathLike, fspath
 from typing import Literal, TypeAlias
 
@@ -67,6 +68,8 @@ class Log:
         order: Literal["arrival", "ts_recv"] = "arrival",
         follow: bool = False,
         lanes: Iterable[str] | None = None,
+        basis_points: int | None = None,
+        size: str | Decimal | None = None,
     ) -> Records:
         """Batches of records: what there is, and with `follow` what comes, in one iterator without a gap or repetition.
 
@@ -74,8 +77,12 @@ class Log:
             instruments: names (`BTC/USD.KRAKEN`); None: all. Records that concern no instrument come with None only.
             schema: `trades`, `levels`, `ticker`, `status`, `gap`, `definition`, `heartbeat`, `coverage`, `state-hash`,
                 `blob`, several of them, or None for every kind but blobs; or one view alone: `mbp-1`, `mbp-10` (one row
-                a venue message that was applied), `bbo` (one row a change of the best levels or the state), `mbo` (the
-                levels that tell of single orders, where the venue gives them).
+                a venue message that was applied), `bbo` (one row a change of the best levels or the state), `bbo-1s`
+                and `bbo-1m` (best levels and last sale at the end of each second or minute of receive time in which
+                either changed), `tbbo` (each trade with the best levels before it), `touch` (`bbo` with spread,
+                microprice and imbalance), `depth` (what stands within `basis_points` of the mid price), `impact`
+                (what an order of `size` would meet), `cmbp-1` (the best bid and offer over the `instruments`, of
+                those books that are LIVE), `mbo` (the levels that tell of single orders, where the venue gives them).
             start: receive time of the first record (ISO text, datetime, ns; naive is UTC), or a position, or None for
                 the first record that is kept. A view whose books are not known there yet begins with their snapshots.
             end: receive time or position of the first record that is not wanted; None: what is committed now, or with
@@ -84,6 +91,8 @@ class Log:
                 strictly by receive time (ties: lane, index), which waits until no lane can bring an earlier one.
             follow: goes on with what is still to come.
             lanes: only these lanes.
+            basis_points: of `depth`, how far from the mid price levels count; a hundredth of a per cent each.
+            size: of `impact`, what is bought and sold, in units of the instrument.
 
         A batch holds records of one kind and lane. Small ones are gathered; one of 1,024 records or more is a view of
         the log's own memory where nothing is filtered.
@@ -110,6 +119,8 @@ class Log:
             end=end_position,
             sort=_is_sorted(order),
             follow=follow,
+            basis_points=basis_points,
+            size=None if size is None else str(size),
         )
         return Records(reader)
 

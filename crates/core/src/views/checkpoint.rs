@@ -22,11 +22,12 @@ pub fn prime_batch(views: &mut Views, batch: &BatchView, until: u64) {
     if head.kind == Kind::Cut as u16 {
         views.interrupt();
     }
-    if head.kind != Kind::Level as u16 {
-        return;
-    }
-    for (index, line) in (batch.first_index()..until).zip(batch.lines()) {
-        views.prime(index, bytemuck::cast_ref(line));
+    let lines = (batch.first_index()..until).zip(batch.lines());
+    match Kind::from_number(head.kind) {
+        Some(Kind::Level) => lines.for_each(|(index, line)| views.prime(index, bytemuck::cast_ref(line))),
+        Some(Kind::Trade) => lines.for_each(|(_, line)| views.prime_trade(bytemuck::cast_ref(line))),
+        Some(Kind::Status) => lines.for_each(|(_, line)| views.prime_status(bytemuck::cast_ref(line))),
+        _ => {}
     }
 }
 
@@ -81,6 +82,7 @@ pub fn restore(checkpoint: &Checkpoint, views: &mut Views) -> u64 {
         if kind == Kind::Status as u16 {
             let status: &Status = bytemuck::cast_ref(line);
             views.replica_mut(status.instrument_id).restore(status.current, status.value as u64, status.detail);
+            views.restored(status.instrument_id);
         }
     }
     checkpoint.index

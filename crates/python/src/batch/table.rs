@@ -36,6 +36,13 @@ pub fn scale_field(name: &str) -> Option<&'static str> {
     match name {
         "price" | "bid_px" | "ask_px" | "tick" => Some("price_scale"),
         "size" | "bid_sz" | "ask_sz" | "lot" => Some("size_scale"),
+        "spread" => Some("spread_scale"),
+        "microprice" => Some("microprice_scale"),
+        "imbalance" => Some("imbalance_scale"),
+        "bid_depth" | "ask_depth" => Some("depth_scale"),
+        "buy_px" | "sell_px" => Some("impact_px_scale"),
+        "buy_sz" | "sell_sz" => Some("impact_sz_scale"),
+        "buy_cost" | "sell_cost" => Some("cost_scale"),
         _ => None,
     }
 }
@@ -90,8 +97,8 @@ pub fn tables() -> &'static [Table] {
         for kind in [Kind::Blob, Kind::Cut] {
             tables.push(Table::new(schema_name(kind), kind as u16, RECORD_BYTES, Vec::new(), 0));
         }
-        for (name, depth) in [("mbp-1", 1), ("mbp-10", 10), ("bbo", 1)] {
-            tables.push(Table::new(name, 0, views::row_bytes(depth), views::row_fields(depth), depth));
+        for layout in views::row_layouts() {
+            tables.push(Table::new(layout.schema, 0, layout.bytes, layout.fields, layout.depth));
         }
         tables
     })

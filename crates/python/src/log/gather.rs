@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tickplant_core::clock::Nanos;
 use tickplant_core::log::BatchView;
 use tickplant_core::record::{Kind, Level, RECORD_BYTES, UNDEF_U64};
-use tickplant_core::views::ViewError;
+use tickplant_core::views::{View, ViewError, Views};
 
 /// A batch of so many records is given as it stands in the log, without a copy; smaller ones are gathered.
 const VIEW_ROWS: usize = 1024;
@@ -26,12 +26,13 @@ impl Rows for ViewRows {
 
 /// What a reader wants.
 pub struct Selection {
-    /// Kinds of raw records; of a view, LEVEL.
+    /// Kinds of raw records; of a view, those that it is made of.
     pub kinds: Vec<u16>,
     /// `mbo`: only the levels that tell of single orders.
     pub orders_only: bool,
-    /// The wide rows to derive.
+    /// The rows to derive, and what they are.
     pub view: Option<&'static Table>,
+    pub shape: Option<View>,
     /// Sorted ids; None: all instruments.
     pub ids: Option<Vec<u32>>,
     /// Records received before this are not wanted.
@@ -111,12 +112,14 @@ impl Gathering {
         match (&mut lane.views, selection.view) {
             (Some(views), Some(_)) => {
                 for (index, line) in (batch.first_index()..).zip(lines) {
-                    let level: &Level = bytemuck::cast_ref(line);
-                    let is_other = |ids: &Vec<u32>| ids.binary_search(&level.instrument_id).is_err();
-                    if selection.ids.as_ref().is_some_and(is_other) {
+                    let id = bytemuck::cast_ref::<_, Level>(line).instrument_id;
+                    let is_other = |ids: &Vec<u32>| ids.binary_search(&id).is_err();
+                    // A STATUS of the plant concerns every book.
+                    if id != 0 && selection.ids.as_ref().is_some_and(is_other) {
                         continue;
                     }
-                    if views.feed(index, level, &mut self.rows).map_err(GatherError::View)? {
+                    let fed = feed(views, batch.head().kind, index, line, &mut self.rows);
+                    if fed.map_err(GatherError::View)? {
                         first.get_or_insert(index);
                     }
                 }
@@ -146,6 +149,22 @@ impl Gathering {
         let first_index = self.first_index.unwrap_or(self.next_index);
         let origin = Origin { lane: Some(lane.name.clone()), first_index, next_index: self.next_index };
         Batch::new(self.table, Arc::new(OwnedRows(self.rows)), 0, count, origin, names)
+    }
+}
+
+/// Gives a view a record that it is made of; whether it gave rows.
+fn feed(
+    views: &mut Views,
+    kind: u16,
+    index: u64,
+    line: &[u8; RECORD_BYTES],
+    rows: &mut Vec<u8>,
+) -> Result<bool, ViewError> {
+    match Kind::from_number(kind) {
+        Some(Kind::Level) => views.feed(index, bytemuck::cast_ref(line), rows),
+        Some(Kind::Trade) => views.trade(index, bytemuck::cast_ref(line), rows),
+        Some(Kind::Status) => views.status(index, bytemuck::cast_ref(line), rows),
+        _ => Ok(false),
     }
 }
 

@@ -3,19 +3,21 @@
 use super::gather::{as_it_stands, pass_over, wanted_table, GatherError, Gathering, Selection};
 use super::lanes::{Lane, LaneError, Lanes, Next};
 use super::waiter::{self, Doorbell};
-use crate::batch::table::{table_named, Table};
+use crate::batch::table::table_named;
 use crate::batch::{unknown_schema, Batch};
 use crate::errors::{log_error, raise_at, read_error};
 use crate::records::words::Names;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::Arc;
 use std::time::Duration;
 use tickplant_core::clock::Nanos;
+use tickplant_core::decimal::Decimal;
 use tickplant_core::log::{wait_bells, Bell, LaneReader, LogDir, LogError, Position, ReadError};
 use tickplant_core::record::{Kind, LAYOUTS};
-use tickplant_core::views::{checkpoint, Views};
+use tickplant_core::views::{checkpoint, View, Views};
 
 /// A blocked reader lets Python look at signals so often.
 const SIGNALS_EVERY: Duration = Duration::from_millis(100);
@@ -60,22 +62,47 @@ enum Look {
     End,
 }
 
+/// What a view takes beside its name.
+struct Parameters {
+    basis_points: Option<u32>,
+    size: Option<String>,
+}
+
+impl Parameters {
+    /// The view of a derived schema.
+    fn view(&self, schema: &str) -> PyResult<View> {
+        let size = self.size.as_deref().map(|text| match Decimal::parse(text.as_bytes()) {
+            Ok(size) if !size.is_negative() && !size.is_zero() => Ok(size),
+            _ => Err(PyValueError::new_err(format!("size = {text:?}: a positive decimal number, such as \"2.5\""))),
+        });
+        let text = match schema {
+            "depth" => "the schema depth needs basis_points, such as 10",
+            _ => "the schema impact needs a size, such as \"2.5\"",
+        };
+        View::named(schema, self.basis_points, size.transpose()?).ok_or_else(|| PyValueError::new_err(text))
+    }
+}
+
 /// A schema's name to what it selects.
-fn selection(schemas: &[String], start_time: Nanos, end_time: Nanos) -> PyResult<Selection> {
+fn selection(schemas: &[String], of_view: &Parameters, start_time: Nanos, end_time: Nanos) -> PyResult<Selection> {
     let mut selection =
-        Selection { kinds: Vec::new(), orders_only: false, view: None, ids: None, start_time, end_time };
+        Selection { kinds: Vec::new(), orders_only: false, view: None, shape: None, ids: None, start_time, end_time };
     for schema in schemas {
         let name = if schema == "mbo" { "levels" } else { schema };
         let table = table_named(name).ok_or_else(|| unknown_schema(schema))?;
         selection.orders_only |= schema == "mbo";
         if table.depth > 0 {
             selection.view = Some(table);
+            selection.shape = Some(of_view.view(&table.name)?);
         }
         if (selection.view.is_some() || selection.orders_only) && schemas.len() > 1 {
             let text = format!("the schema {schema} is derived from levels and stands alone: read the others apart");
-            return Err(pyo3::exceptions::PyValueError::new_err(text));
+            return Err(PyValueError::new_err(text));
         }
-        selection.kinds.push(if table.depth > 0 { Kind::Level as u16 } else { table.kind });
+        match &selection.shape {
+            Some(view) => selection.kinds.extend(view.kinds().iter().map(|&kind| kind as u16)),
+            None => selection.kinds.push(table.kind),
+        }
     }
     if schemas.is_empty() {
         selection.kinds = LAYOUTS.iter().map(|layout| layout.kind as u16).collect();
@@ -86,7 +113,8 @@ fn selection(schemas: &[String], start_time: Nanos, end_time: Nanos) -> PyResult
 #[pymethods]
 impl Reader {
     #[new]
-    #[pyo3(signature = (path, *, schemas, instruments, lanes, start_time, start, end_time, end, sort, follow))]
+    #[pyo3(signature = (path, *, schemas, instruments, lanes, start_time, start, end_time, end, sort, follow,
+                        basis_points=None, size=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -100,8 +128,15 @@ impl Reader {
         end: Option<BTreeMap<String, u64>>,
         sort: bool,
         follow: bool,
+        basis_points: Option<u32>,
+        size: Option<String>,
     ) -> PyResult<Self> {
-        let selection = selection(&schemas, start_time.unwrap_or(0), end_time.unwrap_or(Nanos::MAX))?;
+        let of_view = Parameters { basis_points, size };
+        if instruments.is_none() && schemas.iter().any(|schema| schema.replace('_', "-") == "cmbp-1") {
+            let text = "the schema cmbp-1 needs the instruments that it is over, one of each venue";
+            return Err(PyValueError::new_err(text));
+        }
+        let selection = selection(&schemas, &of_view, start_time.unwrap_or(0), end_time.unwrap_or(Nanos::MAX))?;
         let opened = LogDir::existing(&path).and_then(|log| Ok((Names::of_log(&log)?, log)));
         let (names, log) = opened.map_err(|error| log_error(&error))?;
         let mut reader = Self {
@@ -218,6 +253,9 @@ impl Reader {
         });
         ids.sort_unstable();
         ids.dedup();
+        for views in self.lanes.lanes.iter_mut().filter_map(|lane| lane.views.as_mut()) {
+            views.limit(Some(ids));
+        }
     }
 
     fn open_lanes(
@@ -246,8 +284,9 @@ impl Reader {
     fn open_lane(&self, name: &str, from: Position, end: Option<u64>) -> Result<Lane, ReadError> {
         let mut reader = LaneReader::open_in(&self.log, name, from)?;
         let mut views = None;
-        if let Some(table) = self.selection.view {
-            let mut fresh = fresh_views(table);
+        if let Some(view) = &self.selection.shape {
+            let mut fresh = Views::of(view.of_lane(self.lanes.lanes.len()));
+            fresh.limit(self.selection.ids.as_deref());
             let index = reader.next_index();
             checkpoint::prime(&self.log, &mut fresh, &mut reader, index)?;
             views = Some(fresh);
@@ -359,8 +398,4 @@ impl Reader {
             }
         }
     }
-}
-
-fn fresh_views(table: &'static Table) -> Views {
-    Views::new(table.depth, table.name == "bbo")
 }

@@ -14,12 +14,15 @@ from tickplant.cli.common import Exit, JsonOption, print_json, rows_text
 from tickplant.cli.live import status_text
 from tickplant.clock import SECOND_NS, rfc3339
 from tickplant.errors import ConfigError
-from tickplant.log import Book, Log
+from tickplant.log import Book, Log, Records
 from tickplant.log.times import to_nanos
 from tickplant.records import Mbp, Record, Status
 from tickplant.venues.base import InstrumentId
 
-Schema = Literal["trades", "levels", "mbp-1", "mbp-10", "ticker", "status", "gap", "coverage", "state_hash"]
+Schema = Literal[
+    "trades", "levels", "mbp-1", "mbp-10", "bbo", "bbo-1s", "bbo-1m", "tbbo", "cmbp-1", "touch", "depth", "impact",
+    "ticker", "status", "gap", "coverage", "state_hash",
+]  # fmt: skip
 DirectoryOption = Annotated[str, typer.Option("--log", metavar="DIR", help="Log directory.")]
 TIME_HELP = "ISO time (UTC where it names no zone) or nanoseconds."
 
@@ -33,6 +36,8 @@ def tail(
     start: Annotated[str | None, typer.Option("--start", metavar="TIME", help=f"From here. {TIME_HELP}")] = None,
     end: Annotated[str | None, typer.Option("--end", metavar="TIME", help=f"Up to here. {TIME_HELP}")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many rows.")] = None,
+    basis_points: Annotated[int, typer.Option("--bp", min=0, help="depth: how far from the mid price.")] = 10,
+    size: Annotated[str, typer.Option("--size", help="impact: how much is bought and sold.")] = "1",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a head.")] = False,
     json: JsonOption = False,
@@ -44,7 +49,16 @@ def tail(
     """
     if as_csv and json:
         raise ConfigError("--csv and --json exclude each other", file="command line", expected="one of them")
-    rows = _rows(Log.open(log), schema, instrument, parse_time(start), parse_time(end), follow=follow, limit=limit)
+    names = [str(InstrumentId.parse(text)) for text in instrument or ()] or None
+    first, last = parse_time(start), parse_time(end)
+    opened = Log.open(log)
+    try:
+        records = opened.records(
+            names, schema=schema, start=first, end=last, follow=follow, basis_points=basis_points, size=size
+        )
+    except ValueError as error:
+        raise ConfigError(str(error), file="command line", expected="the options of its schema") from None
+    rows = _rows(opened, records, limit)
     try:
         if json:
             for row in rows:
@@ -117,17 +131,11 @@ def _book_row(name: str, found: Book) -> dict[str, Any]:
 
 def _rows(
     log: Log,
-    schema: Schema,
-    instruments: list[str] | None,
-    start: int | None,
-    end: int | None,
-    *,
-    follow: bool,
+    records: Records,
     limit: int | None,
 ) -> Iterator[dict[str, Any]]:
-    names = [str(InstrumentId.parse(text)) for text in instruments or ()]
     left = limit if limit is not None else -1
-    for batch in log.records(names or None, schema=schema, start=start, end=end, follow=follow):
+    for batch in records:
         for record in batch:
             yield _row(log, batch.lane, record)
             left -= 1
