@@ -197,6 +197,8 @@ class Reason(IntEnum):
     ACK_TIMEOUT = 39
     SHADOW_MISMATCH = 50
     """An independent snapshot at the same update id differs from the book."""
+    TICKER_MISMATCH = 51
+    """The venue's ticker of the same update id has other best levels than the book."""
 
 
 class Stream(IntEnum):

@@ -49,7 +49,8 @@ class Interval:
     cause: Reason
     repaired_from: Repair
     count: int
-    """Numbers that a gap lacks, levels that a shadow check compared; 0 where unknown."""
+    """Numbers that a gap lacks, levels that a shadow check compared, else how often the venue's ticker had the best
+    levels of the book; 0 where unknown."""
     lane: str
     """The lane that says so: of several the one that says best."""
 

@@ -73,7 +73,9 @@ class Binance(Venue):
         stream_channel("ticker", "bookTicker"),
     )
     book = BookPlan(
-        continuity="range", snapshot=FetchedSnapshot(Fetched("/api/v3/depth?symbol={symbol}&limit={depth}"))
+        continuity="range",
+        snapshot=FetchedSnapshot(Fetched("/api/v3/depth?symbol={symbol}&limit={depth}")),
+        ticker_shares_sequence=True,
     )
     trade_ids_consecutive = True
     # The venue allows five, its pings and our pongs included.

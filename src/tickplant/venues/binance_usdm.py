@@ -29,7 +29,9 @@ class BinanceUsdm(Venue):
         stream_channel("ticker", "bookTicker"),
     )
     book = BookPlan(
-        continuity="previous", snapshot=FetchedSnapshot(Fetched("/fapi/v1/depth?symbol={symbol}&limit={depth}"))
+        continuity="previous",
+        snapshot=FetchedSnapshot(Fetched("/fapi/v1/depth?symbol={symbol}&limit={depth}")),
+        ticker_shares_sequence=True,
     )
     trade_ids_consecutive = True
     # The venue allows ten, pings and pongs included.

@@ -73,6 +73,7 @@ class BookPlan(Struct, frozen=True, kw_only=True):
     whole: bool = False
     zero_price_ignored: bool = False
     connection_numbered: bool = False
+    ticker_shares_sequence: bool = False
 
 
 class Timing(Struct, frozen=True, kw_only=True):

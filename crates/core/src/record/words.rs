@@ -135,6 +135,8 @@ words! {
         AckTimeout = 39,
         /// An independent snapshot at the same update id differs from the book.
         ShadowMismatch = 50,
+        /// The venue's ticker of the same update id has other best levels than the book.
+        TickerMismatch = 51,
     }
     /// A stream of one instrument.
     Stream: u8 { Book = 1, Trades = 2, Ticker = 3, Definitions = 4, }

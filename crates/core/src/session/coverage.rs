@@ -30,6 +30,8 @@ struct Open {
     since: Nanos,
     first: u64,
     last: u64,
+    /// Times that the venue's ticker agreed in it.
+    agreements: u32,
 }
 
 /// One stream of one instrument.
@@ -109,6 +111,13 @@ impl Ledger {
         }
     }
 
+    /// The venue's ticker had the book's best levels.
+    pub(super) fn ticker_agreed(&mut self) {
+        if let Some(open) = &mut self.track(Stream::Book).open {
+            open.agreements = open.agreements.saturating_add(1);
+        }
+    }
+
     fn track(&mut self, stream: Stream) -> &mut Track {
         &mut self.tracks[stream as usize - 1]
     }
@@ -147,8 +156,8 @@ impl Ledger {
             }
         }
         let Some((quality, cause)) = turn.to else {
-            let off =
-                Open { quality: Quality::Off, cause: Reason::None, since: stamp.at, first: UNDEF_U64, last: UNDEF_U64 };
+            let (cause, first, last) = (Reason::None, UNDEF_U64, UNDEF_U64);
+            let off = Open { quality: Quality::Off, cause, since: stamp.at, first, last, agreements: 0 };
             return write(out, stamp, id, stream, &off, UNDEF_U64, Repair::None);
         };
         let after = if turn.number == UNDEF_U64 { UNDEF_U64 } else { turn.number.saturating_add(1) };
@@ -157,7 +166,7 @@ impl Ledger {
             (true, Some(missing)) => missing,
             (true, None) => (after, UNDEF_U64),
         };
-        let open = Open { quality, cause, since, first, last };
+        let open = Open { quality, cause, since, first, last, agreements: 0 };
         track.open = Some(open);
         write(out, stamp, id, stream, &open, UNDEF_U64, Repair::None);
     }
@@ -168,7 +177,7 @@ impl Ledger {
         let Some(open) = &mut self.track(stream).open else { return };
         if open.quality != Quality::Gap && stamp.at > open.since {
             write(out, stamp, id, stream, &Open { last: number, ..*open }, stamp.at, Repair::None);
-            (open.since, open.first) = (stamp.at, number);
+            (open.since, open.first, open.agreements) = (stamp.at, number, 0);
         }
         write(out, stamp, id, stream, open, UNDEF_U64, Repair::None);
     }
@@ -227,7 +236,8 @@ impl Ledger {
             let after = (last < hole.last).then(|| TradeHole { first: last + 1, ..hole });
             if before.is_none() && after.is_none() && !left.iter().any(|other: &TradeHole| other.since == hole.since) {
                 let (quality, cause) = (Quality::Complete, Reason::TradeIdGap);
-                let whole = Open { quality, cause, since: hole.since, first: hole.first, last: hole.last };
+                let whole =
+                    Open { quality, cause, since: hole.since, first: hole.first, last: hole.last, agreements: 0 };
                 write(out, stamp, self.instrument_id, Stream::Trades, &whole, hole.until, from);
             }
             left.extend(before.into_iter().chain(after));
@@ -236,10 +246,14 @@ impl Ledger {
     }
 }
 
-/// One record. `count` is how many numbers a gap lacks, held at its largest; 0 where unknown.
+/// One record. `count` is how many numbers a gap lacks (0 where unknown); else how often the ticker agreed.
 fn write(out: &mut Out, stamp: Stamp, id: u32, stream: Stream, open: &Open, ts_end: Nanos, repaired_from: Repair) {
-    let known = open.quality == Quality::Gap && open.first != UNDEF_U64 && open.last != UNDEF_U64;
-    let count = if known { open.last.saturating_sub(open.first).saturating_add(1) } else { 0 };
+    let known = open.first != UNDEF_U64 && open.last != UNDEF_U64;
+    let count = match open.quality {
+        Quality::Gap if known => open.last.saturating_sub(open.first).saturating_add(1),
+        Quality::Gap => 0,
+        _ => u64::from(open.agreements),
+    };
     let state = match open.quality {
         Quality::Gap => BookState::Gap,
         Quality::Stale => BookState::Stale,

@@ -138,6 +138,9 @@ pub struct Counters {
     pub resyncs: u64,
     /// Silences of a stream that were no quiet of its market.
     pub stales: u64,
+    /// Times that the venue's ticker had the best levels of the book, and had others.
+    pub tickers_agreed: u64,
+    pub tickers_differed: u64,
     /// Messages and trades that said what was known.
     pub duplicates: u64,
 }

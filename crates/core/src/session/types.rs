@@ -266,6 +266,10 @@ pub struct BookPlan {
     /// jump makes every book on it suspect (Bitfinex, Coinbase Advanced, dYdX).
     #[serde(default)]
     pub connection_numbered: bool,
+    /// The ticker comes at every change of the best levels and carries the book's number of then: the book is held against
+    /// it (Binance).
+    #[serde(default)]
+    pub ticker_shares_sequence: bool,
 }
 
 impl BookPlan {

@@ -24,7 +24,7 @@ pub struct Interval {
     pub last: u64,
     pub cause: u8,
     pub repaired_from: u8,
-    /// How many numbers a gap lacks; levels that a shadow check compared.
+    /// How many numbers a gap lacks; levels that a shadow check compared; else how often the venue's ticker agreed.
     pub count: u32,
 }
 
@@ -134,7 +134,9 @@ fn join(intervals: Vec<(usize, Interval)>) -> Vec<(usize, Interval)> {
         match joined.last_mut() {
             Some((other, last)) if *other == lane && says_the_same(last, &next) => {
                 let is_gap = last.quality == Quality::Gap as u8;
-                (last.until, last.count) = (next.until, last.count.max(next.count));
+                let is_checked = last.quality == Quality::ShadowChecked as u8;
+                let count = if is_checked { last.count.max(next.count) } else { last.count.saturating_add(next.count) };
+                (last.until, last.count) = (next.until, if is_gap { last.count } else { count });
                 last.last = if is_gap { last.last } else { next.last };
             }
             _ => joined.push((lane, next)),

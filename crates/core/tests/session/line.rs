@@ -48,6 +48,10 @@ fn book(frame: &[u8], words: &[&str], out: &mut Decoded) -> Option<BookEvent> {
     })
 }
 
+fn level(price: &str, size: &str) -> Option<(Decimal, Decimal)> {
+    Some((Decimal::new(price.parse().ok()?, 0), Decimal::new(size.parse().ok()?, 0)))
+}
+
 fn read(frame: &[u8], words: &[&str], rest: &str, out: &mut Decoded) -> Option<()> {
     let event = match (*words.first()?, words.len()) {
         ("snap" | "upd", 7..) => Event::Book(book(frame, words, out)?),
@@ -68,6 +72,14 @@ fn read(frame: &[u8], words: &[&str], rest: &str, out: &mut Decoded) -> Option<(
             sequence: UNDEF_U64,
             bid: words[2].parse().ok().map(|price| (Decimal::new(price, 0), Decimal::new(1, 0))),
             ask: words[3].parse().ok().map(|price| (Decimal::new(price, 1), Decimal::new(1, 2))),
+            ts_event: UNDEF_U64,
+        }),
+        // With its number: both best levels with their sizes.
+        ("quote", 7) => Event::Quote(QuoteEvent {
+            symbol: span_of(frame, words[1]),
+            sequence: words[2].parse().ok()?,
+            bid: level(words[3], words[4]),
+            ask: level(words[5], words[6]),
             ts_event: UNDEF_U64,
         }),
         ("def", 3) => Event::Definition(DefinitionEvent {
@@ -447,5 +459,6 @@ pub fn book_plan(continuity: Continuity, in_band: bool, checksum: Checksum) -> B
         whole: false,
         zero_price_ignored: false,
         connection_numbered: false,
+        ticker_shares_sequence: false,
     }
 }

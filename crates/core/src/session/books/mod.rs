@@ -4,6 +4,7 @@ mod cover;
 mod life;
 mod recovery;
 mod shadow;
+mod ticker;
 
 pub(super) use shadow::Shadow;
 
@@ -52,6 +53,7 @@ pub(super) struct BookSync {
     /// When a shadow check last agreed, and what the snapshot that was joined reached to.
     checked_at: Nanos,
     bounds: shadow::Bounds,
+    ticker: ticker::TickerCheck,
     ts_last: Nanos,
 }
 
@@ -68,6 +70,7 @@ impl BookSync {
             joined_at: 0,
             checked_at: 0,
             bounds: shadow::Bounds::default(),
+            ticker: ticker::TickerCheck::default(),
             ts_last: UNDEF_U64,
         }
     }

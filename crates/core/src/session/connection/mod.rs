@@ -453,6 +453,7 @@ mod tests {
                 whole: false,
                 zero_price_ignored: false,
                 connection_numbered: false,
+                ticker_shares_sequence: false,
             },
             definitions_url: None,
             trade_ids_consecutive: false,

@@ -81,6 +81,7 @@ impl Session {
                     } else {
                         self.tell_instrument(slot, Reason::NumberRange, told.frame, out);
                     }
+                    self.check_ticker(slot, quote, out);
                 }
             }
             Event::Definition(definition) => {

@@ -348,6 +348,9 @@ impl Session {
         records::status(out, self.stamp(), &fact);
         self.links[connection as usize].dirty = true;
         self.unsettled = true;
+        if stream == StreamName::Ticker {
+            self.break_tickers(slot);
+        }
         if stream == StreamName::Book && slot != NO_SLOT {
             self.book_subscription(channel, slot, from, to, reason, out);
         }

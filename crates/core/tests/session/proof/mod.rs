@@ -3,3 +3,4 @@
 mod coverage;
 mod hashes;
 mod shadow;
+mod ticker;
