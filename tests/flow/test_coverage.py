@@ -1,4 +1,4 @@
-"""The coverage ledger over the whole river: what a recording lacks, and what a killed plant left."""
+"""The coverage ledger over the river: what a recording lacks, what a killed plant left, proofs beyond checksums."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pathlib import Path
 from tickplant import Log, _native
 from tickplant.cli import main
 from tickplant.clock import wall_ns
+from tickplant.plant import Plant
 from tickplant.plant.control import send_command
 from tickplant.records import Quality, Reason, Repair, Stream
 
-from .conftest import simulated, until
+from .conftest import settings_for, simulated, until
 from .test_kills import PLANT, process
 
 SPOT = "hftbacktest-binance-spot-btcusdt-20240808.gz"
@@ -100,3 +101,30 @@ async def test_a_killed_plant_leaves_a_hole_that_nothing_covers(tmp_path):
         assert before[-1].end <= killed < again <= after[0].start
         assert all(a.end == b.start for a, b in pairwise(before)), "no other hole"
     assert json.loads(_native.rebuild(str(log), "kraken"))["first_difference"] is None
+
+
+NAMES = ["binance", "binance_usdm"]
+
+
+async def test_books_agree_with_fetched_snapshots_and_tickers_and_are_not_disturbed(tmp_path):
+    fast = {f"venue__{name}__shadow_every_s": 0.4 for name in NAMES}
+    async with simulated(NAMES) as server:
+        settings = settings_for(server, NAMES, tmp_path / "log", **fast)
+        async with Plant(settings) as plant:
+            names = [f"{symbol}.{name.upper()}" for name in NAMES for symbol in server.venue(name).symbols]
+
+            def shadow_checked() -> bool:
+                ledgers = [plant.log.coverage(name) for name in names]
+                return all(ledger.nanoseconds(Stream.BOOK)[Quality.SHADOW_CHECKED] for ledger in ledgers)
+
+            await until(lambda: set(names) <= set(plant.log.instruments()))
+            await until(shadow_checked, within_s=30)
+
+            async def ticker_checked() -> bool:
+                summary = await plant.summary()
+                return all(row["tickers_agreed"] > 20 for row in summary["instruments"])
+
+            await until(ticker_checked, within_s=30)
+            summary = await plant.summary()
+    for row in summary["instruments"]:
+        assert (row["tickers_differed"], row["resyncs"], row["state"]) == (0, 0, "LIVE"), row

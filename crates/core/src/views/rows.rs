@@ -355,7 +355,9 @@ impl Views {
         }
         let viewed = self.books.get(&instrument_id)?;
         let is_live = viewed.replica.is_joined() && viewed.replica.state() == BookState::Live as u8;
-        let sides = is_live.then(|| viewed.sides());
+        // Only what can be seen makes a difference, not which message set it.
+        let seen = |level: BookLevel| BookLevel { count: 0, changed: 0, ..level };
+        let sides = is_live.then(|| viewed.sides().map(|level| level.map(seen)));
         books.lock().unwrap_or_else(PoisonError::into_inner).set(*lane, instrument_id, sides)
     }
 

@@ -93,6 +93,10 @@ impl Player {
                     Wish::Fetch { request, .. } => self.fetches.push(request),
                     Wish::WakeAt { at } => self.wake = Some(at),
                     Wish::Ping { .. } => {}
+                    Wish::Ask { budget, connection, amount } => {
+                        let allowed = Input::Command(Command::Allowed { budget, connection, amount });
+                        self.session.step(self.now, allowed, &mut self.out);
+                    }
                     other => panic!("{other:?}"),
                 }
             }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tickplant_core::clock::Nanos;
 use tickplant_core::decimal::Decimal;
 use tickplant_core::log::{wait_bells, Bell, LaneReader, LogDir, LogError, Position, ReadError};
-use tickplant_core::record::{Kind, LAYOUTS};
+use tickplant_core::record::LAYOUTS;
 use tickplant_core::views::{checkpoint, View, Views};
 
 /// A blocked reader lets Python look at signals so often.

@@ -57,7 +57,7 @@ fn a_true_book_agrees_whatever_comes_first() {
             rig.run(5 * SECOND);
             move_on(&mut rig, &mut rng, 200);
             let counters = rig.summary(1).counters;
-            assert!(counters.tickers_agreed > 50, "{way:?} {seed}: {counters:?}");
+            assert!(counters.tickers_agreed > 10, "{way:?} {seed}: {counters:?}");
             assert_eq!((counters.tickers_differed, rig.summary(1).state), (0, BookState::Live), "{way:?} {seed}");
             rig.run(20 * SECOND);
             let mut painter = Painter::default();
