@@ -89,11 +89,12 @@ impl Session {
         }
         let turns = (1..=count).map(|step| (self.shadow.turn + step) % count);
         let Some(turn) = turns.into_iter().find(|&slot| self.is_checkable(slot as Slot)) else { return };
-        self.shadow.turn = turn;
         if !self.may_fetch(self.plan.budgets.fetches.map(|weights| weights.snapshot), out) {
-            self.shadow.next_at = self.now.saturating_add(LATER);
+            // It is due with the very step that brings the grant, which is lost otherwise.
+            self.shadow.next_at = self.now;
             return;
         }
+        self.shadow.turn = turn;
         let Some((request, url)) = self.snapshot_request(turn as Slot) else { return };
         let until = self.now.saturating_add(self.plan.timing.snapshot_within);
         let (slot, begun_at) = (turn as Slot, self.now);
@@ -111,6 +112,7 @@ impl Session {
         match &self.shadow.open {
             _ if self.plan.shadow_every == 0 => Nanos::MAX,
             Some(check) => check.until,
+            None if self.awaits_fetch_grant() => Nanos::MAX,
             None if (0..self.instruments.len()).any(|slot| self.is_checkable(slot as Slot)) => self.shadow.next_at,
             None => Nanos::MAX,
         }
