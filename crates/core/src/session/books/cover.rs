@@ -35,7 +35,7 @@ impl Session {
                 sync.joined_at.saturating_add(self.skew).max(sync.checked_at)
             }
             BookState::Gap | BookState::Mismatch if reason == Reason::TickerMismatch => {
-                sync.joined_at.max(sync.checked_at).max(sync.ticker.agreed_at)
+                sync.joined_at.saturating_add(self.skew).max(sync.checked_at).max(sync.ticker.agreed_at)
             }
             BookState::Gap | BookState::Mismatch => instrument.ledger.heard_at(Stream::Book),
             BookState::Closed => self.book_seen(),

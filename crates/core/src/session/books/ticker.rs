@@ -24,7 +24,7 @@ pub(super) struct Ticker {
 #[derive(Debug, Default)]
 pub(super) struct TickerCheck {
     last: Option<Ticker>,
-    /// When it last agreed with the book.
+    /// When it last agreed with the book, by the records' time.
     pub(super) agreed_at: Nanos,
 }
 
@@ -34,20 +34,20 @@ impl Session {
         if !self.plan.book.ticker_shares_sequence || event.sequence == UNDEF_U64 {
             return;
         }
-        let now = self.now;
+        let at = self.at;
         let instrument = &mut self.instruments[slot as usize];
         let sync = &mut instrument.sync;
         let next = Ticker { sequence: event.sequence, sides: [event.bid, event.ask] };
         let Some(held) = sync.ticker.last.replace(next) else { return };
-        let at = sync.position.last;
-        let stands = sync.phase == Phase::Joined && sync.state == BookState::Live && at != UNDEF_U64;
-        if !stands || held.sequence > at || event.sequence <= at {
+        let last = sync.position.last;
+        let stands = sync.phase == Phase::Joined && sync.state == BookState::Live && last != UNDEF_U64;
+        if !stands || held.sequence > last || event.sequence <= last {
             return;
         }
         let ours = [Side::Bid, Side::Ask].map(|side| sync.book.best(side));
         match ours.iter().zip(&held.sides).all(|(ours, theirs)| agrees(ours.as_ref(), theirs.as_ref())) {
             true => {
-                sync.ticker.agreed_at = now;
+                sync.ticker.agreed_at = at;
                 instrument.counters.tickers_agreed += 1;
                 instrument.ledger.ticker_agreed();
             }
@@ -58,7 +58,7 @@ impl Session {
                 };
                 let [bid, ask] = ours.map(|level| text(level.map(|level| (level.price, level.size))));
                 let [their_bid, their_ask] = held.sides.map(text);
-                let text = format!("at {at}: ours {bid} | {ask}, the ticker's {their_bid} | {their_ask}");
+                let text = format!("at {last}: ours {bid} | {ask}, the ticker's {their_bid} | {their_ask}");
                 self.fault(slot, BookState::Mismatch, Reason::TickerMismatch, text.as_bytes(), out);
             }
         }
