@@ -38,6 +38,10 @@ impl Session {
         let instrument = &mut self.instruments[slot as usize];
         let sync = &mut instrument.sync;
         let next = Ticker { sequence: event.sequence, sides: [event.bid, event.ask] };
+        // One that comes late says nothing of the time after those that have come.
+        if sync.ticker.last.is_some_and(|held| next.sequence < held.sequence) {
+            return;
+        }
         let Some(held) = sync.ticker.last.replace(next) else { return };
         let last = sync.position.last;
         let stands = sync.phase == Phase::Joined && sync.state == BookState::Live && last != UNDEF_U64;
