@@ -196,18 +196,12 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         }
     }
 
-    /// Takes away the worst levels beyond a depth, the outermost first: those of one chunk at once, so that what stays in
-    /// it moves once.
-    pub fn cut(&mut self, depth: usize, mut dropped: impl FnMut(&T)) {
-        while self.length > depth {
-            let levels = &mut self.chunks[0];
-            let excess = (self.length - depth).min(levels.len());
-            levels.drain(..excess).for_each(|level| dropped(&level));
-            self.length -= excess;
-            if levels.len() < LEVELS / 8 && self.chunks.len() > 1 {
-                self.join(0);
-            }
+    /// Takes away the worst level.
+    pub fn pop_worst(&mut self) -> Option<T> {
+        if self.length == 0 {
+            return None;
         }
+        Some(self.remove(Place { chunk: 0, at: 0 }))
     }
 
     /// Replaces everything by these levels, in any order; of equal prices the last wins. Those that `keep` refuses are
@@ -275,7 +269,6 @@ mod tests {
             ask in any::<bool>(),
             start in prop::collection::vec(0i64..3000, 0..800),
             runs in prop::collection::vec((0i64..3000, 1i64..300, any::<bool>(), any::<bool>()), 1..25),
-            cuts in prop::collection::vec(0usize..400, 1..20),
         ) {
             let mut sorted = Sorted::<i64>::new(if ask { Side::Ask } else { Side::Bid });
             let mut twin: BTreeSet<i64> = start.iter().copied().collect();
@@ -306,14 +299,10 @@ mod tests {
                 }
                 check(&sorted, &twin);
             }
-            for step in cuts {
-                let depth = twin.len().saturating_sub(step);
-                let mut dropped = Vec::new();
-                sorted.cut(depth, |&worst| dropped.push(worst));
-                let pop = |_| if ask { twin.pop_last() } else { twin.pop_first() };
-                assert_eq!(dropped, (0..step).map_while(pop).collect::<Vec<_>>());
-                check(&sorted, &twin);
+            while let Some(worst) = sorted.pop_worst() {
+                assert_eq!(Some(worst), if ask { twin.pop_last() } else { twin.pop_first() });
             }
+            check(&sorted, &twin);
         }
     }
 }

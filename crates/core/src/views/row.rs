@@ -90,6 +90,9 @@ fn row_fields(depth: usize, count: &str) -> Vec<RowField> {
     named
 }
 
+/// What stands behind the levels: schema, fields from there on, bytes.
+type Tail<'a> = (&'static str, &'a [(&'static str, FieldType, usize)], usize);
+
 /// Every schema of derived rows, in the order in which users see them.
 pub fn row_layouts() -> Vec<RowLayout> {
     let touch = fields! { TouchTail:
@@ -102,7 +105,7 @@ pub fn row_layouts() -> Vec<RowLayout> {
         buy_px I64, sell_px I64, buy_sz I64, sell_sz I64, buy_cost I64, sell_cost I64, impact_px_scale U8,
         impact_sz_scale U8, cost_scale U8,
     };
-    let tails: [(&'static str, &[(&str, FieldType, usize)], usize); 3] = [
+    let tails: [Tail<'_>; 3] = [
         ("touch", &touch, std::mem::size_of::<TouchTail>()),
         ("depth", &depth, std::mem::size_of::<DepthTail>()),
         ("impact", &impact, std::mem::size_of::<ImpactTail>()),
