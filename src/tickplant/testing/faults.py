@@ -80,7 +80,7 @@ _STORM: dict[str, float] = {
     **dict.fromkeys(("snapshot_past", "rest_slow", "rest_lost", "rest_500", "rest_403", "rest_partial"), 0.03),
     **dict.fromkeys(("rest_418", "rest_429", "rest_429_retry"), 0.02),
     **dict.fromkeys(("connect_failed", "connect_refused", "connect_429"), 0.05),
-    **dict.fromkeys(("rst", "fin", "half_open"), 0.0015),
+    **dict.fromkeys(("rst", "fin", "half_open", "mute"), 0.0012),
     **dict.fromkeys(("burst", "double_subscription", "clock_step", "clock_drift"), 0.1),
     **dict.fromkeys(("day_cut", "maintenance", "flap"), 0.02),
     "restart": 0.05,

@@ -195,7 +195,7 @@ def world(
         TemporaryDirectory(prefix="tickplant-sim-") as directory,
         TemporaryDirectory(prefix="tickplant-sim-", dir=memory if memory.is_dir() else None) as hot,
     ):
-        yield World(
+        simulated = World(
             Path(directory) / "log",
             Path(hot),
             seed=seed,
@@ -204,6 +204,12 @@ def world(
             instruments=instruments,
             rate=rate,
         )
+        try:
+            yield simulated
+        finally:
+            # The archivers of a world that was not closed must not write while its directories go.
+            for station in simulated.stations:
+                station.loop.kill()
 
 
 def simulate(
