@@ -170,9 +170,8 @@ class Venue:
     ) -> dict[str, object]:
         """The session's plan as plain data, ready for `json.dumps`.
 
-        `instruments` maps symbols to registry ids, in the order in which they are subscribed. Scales are taken from
-        `definitions` where these name the symbol. Raises ConfigError for a depth that the venue does not have and for
-        more instruments than one connection may carry.
+        `instruments` maps symbols to registry ids, in the order in which they are subscribed; `definitions` that name
+        a symbol give its scales. Raises ConfigError for a depth or a number of instruments that the venue has not.
         """
         speaker = self.speaking(settings)
         if speaker is not self:
@@ -192,6 +191,7 @@ class Venue:
             timing=timing(self.timing, settings),
             hashes=hash_plan(settings),
             shadow_every=shadow_every(self.title, self.book, settings),
+            reconnect_after_faults=settings.reconnect_after_faults,
             calendar=list(self.calendar),
             budgets=budgets(self, settings),
             coverage_every=round(settings.coverage_every_s * 1_000_000_000),

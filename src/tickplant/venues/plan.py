@@ -143,6 +143,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     timing: Timing
     hashes: HashPlan = HashPlan()
     shadow_every: int = 0
+    reconnect_after_faults: int = 0
     calendar: list[tuple[int, int]] = []
     budgets: Budgets = Budgets()
     coverage_every: int = 0

@@ -344,8 +344,10 @@ impl Session {
     }
 
     /// Tells what is tried to mend an instrument, or a whole connection.
-    fn climb(&mut self, slot: Option<Slot>, connection: Connection, rung: Rung, reason: Reason, out: &mut Out) {
-        let mut fact = Fact { connection: connection.into(), ..Fact::new(Subject::Recovery, 0, rung as u8, reason) };
+    fn climb(&mut self, slot: Option<Slot>, connection: Option<Connection>, to: (Rung, Reason), out: &mut Out) {
+        let (rung, reason) = to;
+        let mut fact = Fact::new(Subject::Recovery, 0, rung as u8, reason);
+        fact.connection = connection.map_or(NO_CONNECTION, u32::from);
         if let Some(slot) = slot {
             let instrument = &mut self.instruments[slot as usize];
             fact.instrument_id = instrument.id;

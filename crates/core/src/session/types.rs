@@ -146,6 +146,9 @@ pub struct Plan {
     /// Each book is compared with a fetched snapshot about so often, in ns; 0: never. It needs numbered snapshots.
     #[serde(default)]
     pub shadow_every: Nanos,
+    /// So many faults of one book without health between them make its connection anew; 0: never.
+    #[serde(default)]
+    pub reconnect_after_faults: u32,
     /// When the venue is open, as spans of seconds of the week from Monday 00:00 UTC, the end excluded. None: always.
     #[serde(default)]
     pub calendar: Vec<(u32, u32)>,

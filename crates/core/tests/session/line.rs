@@ -425,6 +425,7 @@ pub fn plan(rule: Acknowledged, book: BookPlan, symbols: &[&str]) -> Plan {
         ping: Some("ping {id}".into()),
         hashes: HashPlan::default(),
         shadow_every: 0,
+        reconnect_after_faults: 0,
         calendar: Vec::new(),
         budgets: Budgets::default(),
         coverage_every: 0,

@@ -3,7 +3,7 @@
 use super::{Incoming, Phase, Session};
 use crate::clock::Nanos;
 use crate::event::Event;
-use crate::record::{BookState, Reason, SubscriptionState, UNDEF_I64};
+use crate::record::{BookState, Reason, Rung, SubscriptionState, UNDEF_I64};
 use crate::session::records;
 use crate::session::subscriptions::expand;
 use crate::session::symbols::Slot;
@@ -31,8 +31,26 @@ impl Session {
         sync.tries = tries.saturating_add(1);
         sync.phase = Phase::Resting { until };
         sync.held.clear();
+        if proven {
+            self.instruments[slot as usize].rung = Rung::None;
+        }
         let value = if delay == 0 { UNDEF_I64 } else { self.told(until) };
         self.set_book(slot, state, reason, value, sample, out);
+        self.climb_where_it_persists(slot, reason, out);
+    }
+
+    /// A book that is wrong again and again, without health between, may be wrong by its connection: that is made anew.
+    /// Should it not help, each further time waits for twice as many faults, since the others on it suffer too.
+    fn climb_where_it_persists(&mut self, slot: Slot, reason: Reason, out: &mut Out) {
+        let (tries, least) = (self.instruments[slot as usize].sync.tries, self.plan.reconnect_after_faults);
+        if least == 0 || tries % least != 0 || !(tries / least).is_power_of_two() {
+            return;
+        }
+        let Some(connection) = self.book_route(slot).filter(|&route| self.links[route as usize].is_open()) else {
+            return;
+        };
+        self.climb(Some(slot), Some(connection), (Rung::Reconnect, reason), out);
+        self.close(connection, reason, b"a book on it is wrong again and again", out);
     }
 
     /// The snapshot did not come, or could not be joined: to be asked for again later. What waits for it is kept.
@@ -54,6 +72,10 @@ impl Session {
         let state = if sync.state == BookState::Live { BookState::Gap } else { sync.state };
         let value = self.told(until);
         self.set_book(slot, state, reason, value, sample, out);
+        // What is fetched does not come by the connection.
+        if self.plan.book.snapshot == Snapshot::InBand {
+            self.climb_where_it_persists(slot, reason, out);
+        }
     }
 
     /// A message about this instrument could not be read, or cannot be.
@@ -155,6 +177,8 @@ impl Session {
                 }
             }
         }
+        let (reason, connection) = (self.instruments[slot as usize].sync.reason, self.book_route(slot));
+        self.climb(Some(slot), connection, (Rung::Snapshot, reason), out);
         if state != BookState::Syncing {
             self.set_book(slot, BookState::Syncing, Reason::AwaitingSnapshot, UNDEF_I64, &[], out);
         }

@@ -177,12 +177,12 @@ impl Session {
                     self.instruments[slot as usize].pulses[stream as usize].grow_patient(self.now);
                 }
             }
-            self.climb(None, connection, Rung::Reconnect, Reason::Silent, out);
+            self.climb(None, Some(connection), (Rung::Reconnect, Reason::Silent), out);
             return self.close(connection, Reason::Silent, text, out);
         }
         for (slot, stream) in silent {
             self.tell_silent(slot, stream, out);
-            self.climb(Some(slot), connection, Rung::Resubscribe, Reason::Silent, out);
+            self.climb(Some(slot), Some(connection), (Rung::Resubscribe, Reason::Silent), out);
             let pulse = &mut self.instruments[slot as usize].pulses[stream as usize];
             pulse.remedies = pulse.remedies.saturating_add(1);
             // Alone it has nobody to be told quiet from, so the next rung follows as soon as it may.
@@ -217,6 +217,7 @@ impl Session {
         if !instrument.pulses[stream as usize].beat(self.now, ts_event) {
             return;
         }
+        instrument.rung = Rung::None;
         if stream != StreamName::Book {
             let (instrument_id, detail) = (instrument.id, stream_number(stream));
             let fact = Fact { instrument_id, detail, ..Fact::new(Subject::Instrument, 0, 0, Reason::Recovered) };

@@ -460,6 +460,7 @@ mod tests {
             ping: None,
             hashes: super::super::HashPlan::default(),
             shadow_every: 0,
+            reconnect_after_faults: 0,
             calendar: Vec::new(),
             budgets: Budgets::default(),
             coverage_every: 0,
