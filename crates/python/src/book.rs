@@ -364,6 +364,10 @@ impl BookFeed {
                         self.session.step(self.now, Input::Opened { connection }, &mut self.out);
                     }
                     Wish::Fetch { request, url } => self.wished.push((url, request)),
+                    Wish::Ask { budget, connection, amount } => {
+                        let allowed = Input::Command(Command::Allowed { budget, connection, amount });
+                        self.session.step(self.now, allowed, &mut self.out);
+                    }
                     _ => {}
                 }
             }

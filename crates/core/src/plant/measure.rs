@@ -302,6 +302,9 @@ fn carry_out(at: Nanos, wish: Wish, fetches: &mut Vec<(u64, String)>, session: &
             session.step(at, Input::Closed { connection, reason, detail: b"", retry_after: None }, out);
         }
         Wish::Fetch { request, url } => fetches.push((request, url)),
+        Wish::Ask { budget, connection, amount } => {
+            session.step(at, Input::Command(Command::Allowed { budget, connection, amount }), out);
+        }
         // Nobody waits for the rest in a recording that is stepped once.
         _ => {}
     }
