@@ -72,6 +72,8 @@ class Kind(IntEnum):
     """Inputs of the machine, in the journal only."""
     CUT = 0x102
     """Written by recovery where a tail was cut or positions are missing."""
+    TAPE_INDEX = 0x103
+    """Which objects of a tape's frames belong to which shard."""
 
 
 class Action(IntEnum):

@@ -12,7 +12,7 @@ STAGES = {
     "wire", "venues", "session", "book", "log", "gateway", "bridge", "analytics", "orders", "refdata", "tape", "sim"
 }  # fmt: skip
 # A session owns its books, and so does a reader's view; all else is joined above the stages (plant, cli, config).
-MAY_IMPORT = {("session", "book"), ("views", "book"), ("views", "log"), ("tape", "wire")}
+MAY_IMPORT = {("session", "book"), ("views", "book"), ("views", "log"), ("tape", "wire"), ("tape", "log")}
 ABOVE = {"cli", "testing"}
 
 

@@ -62,7 +62,7 @@ def piped(*contents):
 def test_trades_of_all_pipes_in_the_order_of_each(pipes):
     written = [[{"sym": f"S{pipe}", "p": number} for number in range(200)] for pipe in range(pipes)]
     ends = piped(*(framed(json.dumps(trade).encode() for trade in trades) for trades in written))
-    taken = list(worker.trades(Trade, pipes=ends))
+    taken = list(worker.trades(Trade, places=ends))
     for pipe, trades in enumerate(written):
         assert [t.p for t in taken if t.sym == f"S{pipe}"] == [t["p"] for t in trades]
     assert len(taken) == 200 * pipes
@@ -76,7 +76,7 @@ def test_a_pipe_that_ends_within_a_message_is_told():
 def test_what_is_no_tape_is_told():
     with pytest.raises(worker.BrokenTapeError, match="not the router's"):
         list(worker.messages(piped(b"HTTP/1.1 400 Bad Request\r\n")))
-    with pytest.raises(ValueError, match="no pipe"):
+    with pytest.raises(ValueError, match="no place"):
         next(worker.messages([]))
 
 

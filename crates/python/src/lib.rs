@@ -10,6 +10,7 @@ mod log;
 mod plant;
 mod records;
 mod tape;
+mod tape_lane;
 mod tape_serve;
 mod user_venue;
 mod views;
@@ -45,6 +46,8 @@ mod _native {
     use crate::plant::{rebuild, Importer, LogHandle, PyLoop};
     #[pymodule_export]
     use crate::tape::TapeRouter;
+    #[pymodule_export]
+    use crate::tape_lane::TapeShard;
     #[pymodule_export]
     use crate::tape_serve::TapeServer;
     #[pymodule_export]

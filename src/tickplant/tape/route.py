@@ -21,7 +21,9 @@ PIPES_MOST = 1000
 class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a router is told; the core's `tape::Settings`. Sizes in bytes; `key` goes to the feed and nowhere else.
 
-    `on_death` None: `restart` where each pipe has a worker of its own, else `stop`.
+    `on_death` None: `restart` where each pipe has a worker of its own, else `stop`. `log`: a log directory whose lane
+    `tape` takes the tape. With `lanes` workers read that lane, a shard for each of `pipes`, and there are no pipes:
+    `command` may be empty then. With `record` the lane is kept on disk.
     """
 
     url: str
@@ -48,6 +50,10 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
     lines: bool = True
     grace_ms: int = 4000
     single_writes: bool = False
+    log: str | None = None
+    lanes: bool = False
+    record: bool = False
+    log_bytes: int = 512 << 20
 
     def check(self) -> RouteSettings:
         """The settings, complete. Raises ConfigError."""
@@ -55,7 +61,7 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(
                 f"{self.pipes} pipes cannot be", file="command line", expected=f"a number from 1 to {PIPES_MOST}"
             )
-        if not self.command:
+        if not self.command and not self.lanes:
             raise ConfigError(
                 "no worker is named",
                 file="command line",
@@ -68,6 +74,12 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(
                 f"a pipe of {self.pipe_bytes} bytes cannot be", file="command line", expected="64 KiB to 2 GiB"
             )
+        if self.lanes and self.on_death not in (None, "stop"):
+            raise ConfigError(
+                "a worker of a log is not replaced",
+                file="flag --on-death",
+                hint="leave it away: the log keeps what a worker has not read, and another can begin there",
+            )
         if self.on_death == "fail-over" and self.spawn == "one":
             raise ConfigError(
                 "one worker has no other to fail over to",
@@ -77,7 +89,7 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self,
             spill_dir=self.spill_dir or tempfile.gettempdir(),
-            on_death=self.on_death or ("restart" if self.spawn == "each" else "stop"),
+            on_death=self.on_death or ("restart" if self.spawn == "each" and not self.lanes else "stop"),
         )
 
 

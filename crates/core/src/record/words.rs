@@ -43,6 +43,8 @@ words! {
         Input = 0x101,
         /// Written by recovery where a tail was cut or positions are missing.
         Cut = 0x102,
+        /// Which objects of a tape's frames belong to which shard.
+        TapeIndex = 0x103,
     }
     /// What happened to a level, order or trade (Databento's letters).
     Action: u8 {

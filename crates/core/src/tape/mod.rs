@@ -7,11 +7,13 @@
 //! - [`feed`]: the login, as a machine;
 //! - [`stats`]: the line every 8192 trades;
 //! - [`line`]: the connection and its reconnects;
+//! - [`lane`]: the shared-memory way beside the pipes, and the recorded tape;
 //! - [`router`]: the one thread that joins them;
 //! - [`serve`]: the replay server that stands in for the provider.
 
 pub mod feed;
 pub mod guard;
+pub mod lane;
 pub mod line;
 pub mod pipe;
 pub mod router;
@@ -99,4 +101,20 @@ pub struct Settings {
     /// One write a trade, to measure what staging is worth.
     #[serde(default)]
     pub single_writes: bool,
+    /// The log whose lane `tape` takes the tape.
+    #[serde(default)]
+    pub log: Option<PathBuf>,
+    /// Workers read that lane, a shard for each pipe that there would be, and there are no pipes.
+    #[serde(default)]
+    pub lanes: bool,
+    /// The lane is kept on disk.
+    #[serde(default)]
+    pub record: bool,
+    /// Most memory that the lane takes.
+    #[serde(default = "log_bytes")]
+    pub log_bytes: u64,
+}
+
+fn log_bytes() -> u64 {
+    crate::log::Options::default().hot_bytes_max
 }

@@ -1,10 +1,10 @@
 //! Which pipe a symbol goes to.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How symbols are dealt to pipes. A symbol always goes to the same pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sharding {
     /// By a hash of the symbol: even over many symbols, whatever they are.

@@ -77,6 +77,7 @@ fn schema_name(kind: Kind) -> &'static str {
         Kind::Blob => "blob",
         Kind::Input => "input",
         Kind::Cut => "cut",
+        Kind::TapeIndex => "tape-index",
     }
 }
 
@@ -94,7 +95,7 @@ pub fn tables() -> &'static [Table] {
                 table
             })
             .collect();
-        for kind in [Kind::Blob, Kind::Cut] {
+        for kind in [Kind::Blob, Kind::Cut, Kind::TapeIndex] {
             tables.push(Table::new(schema_name(kind), kind as u16, RECORD_BYTES, Vec::new(), 0));
         }
         for layout in views::row_layouts() {

@@ -44,7 +44,9 @@ CommandArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="-- WORKER ARGS...", help="The worker's command.", show_default=False),
 ]
-PipesOption = Annotated[int | None, typer.Option("--pipes", metavar="N", help="Pipes to deal to.", show_default=False)]
+PipesOption = Annotated[
+    int | None, typer.Option("--pipes", metavar="N", help="Pipes, or with --log shards.", show_default=False)
+]
 CwdOption = Annotated[str | None, typer.Option("--cwd", help="The worker's directory.", show_default=False)]
 SpawnOption = Annotated[Spawn, typer.Option("--spawn", help="One worker with all pipes, or one for each.")]
 OnDeathOption = Annotated[
@@ -79,6 +81,13 @@ MetricsPortOption = Annotated[
     typer.Option("--metrics-port", help="Serve /metrics, /health, /ready there; 0: any.", show_default=False),
 ]
 MetricsHostOption = Annotated[str, typer.Option("--metrics-host", help="Where to serve them.")]
+LogOption = Annotated[
+    Path | None, typer.Option("--log", help="Shared memory in place of pipes: a log directory.", show_default=False)
+]
+RecordOption = Annotated[
+    Path | None, typer.Option("--record", help="Keep the tape in this log directory, on disk.", show_default=False)
+]
+LogBytesOption = Annotated[int, typer.Option("--log-bytes", help="Most memory that the log takes.")]
 CheckOption = Annotated[bool, typer.Option("--check", help="Look at what the kernel gives; route nothing.")]
 SingleWritesOption = Annotated[
     bool, typer.Option("--single-writes", help="One write a message, to measure against.", hidden=True)

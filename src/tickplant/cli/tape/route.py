@@ -20,6 +20,8 @@ from tickplant.cli.tape.options import (
     CommandArgument,
     CwdOption,
     GraceMsOption,
+    LogBytesOption,
+    LogOption,
     MapFileOption,
     MarksOption,
     MetricsHostOption,
@@ -33,6 +35,7 @@ from tickplant.cli.tape.options import (
     Policy,
     PolicyOption,
     QueueBytesOption,
+    RecordOption,
     RedeliverBytesOption,
     Shard,
     ShardByOption,
@@ -73,6 +76,9 @@ def route(
     view: ViewOption = False,
     metrics_port: MetricsPortOption = None,
     metrics_host: MetricsHostOption = "127.0.0.1",
+    log: LogOption = None,
+    record: RecordOption = None,
+    log_bytes: LogBytesOption = 512 << 20,
     check: CheckOption = False,
     single_writes: SingleWritesOption = False,
     json: JsonOption = False,
@@ -81,6 +87,9 @@ def route(
 
     The worker gets the numbers of its pipes' descriptors as further arguments; a message is a 4-byte
     little-endian length and that many bytes of JSON. The feed's key is taken from TICKPLANT_AUTH.
+    With --log there are no pipes: workers get places as DIR#0 and read the shards of a log, and so may any number
+    of others, from now or from the first trade that is kept (tickplant.tape.worker). Behind a router that ended only
+    a tape with --record is left.
 
     Example: tickplant route wss://socket.massive.com/stocks --subscribe "T.*" --pipes 8 -- python worker.py
     Example: tickplant route --check
@@ -97,7 +106,8 @@ def route(
     for name, given in (("URL", url), ("--pipes", pipes)):
         if given is None:
             raise typer.BadParameter("missing", param_hint=f"'{name}'")
-    settings = with_map(_settings(options, lines=not view, route_others=others is Others.ROUTE), map_file)
+    kept = {"log": _one_log(log, record), "lanes": log is not None, "record": record is not None}
+    settings = with_map(_settings(options, lines=not view, route_others=others is Others.ROUTE, **kept), map_file)
     run(settings, _beside(settings, view=view, host=metrics_host, port=metrics_port))
     return Exit.OK
 
@@ -108,6 +118,15 @@ def _settings(options: dict[str, Any], **further: Any) -> RouteSettings:
     words = {name: value.value if isinstance(value, Enum) else value for name, value in fields.items()}
     command = tuple(options["command"] or ())
     return RouteSettings(**words | further | {"command": command, "key": os.environ.pop(KEY_VARIABLE, None)})
+
+
+def _one_log(log: Path | None, record: Path | None) -> str | None:
+    if log and record and log != record:
+        raise ConfigError(
+            "two logs cannot take the tape", file="command line", hint="give --log and --record the same directory"
+        )
+    folder = log or record
+    return None if folder is None else str(folder.absolute())
 
 
 def _beside(

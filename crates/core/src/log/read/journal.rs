@@ -64,6 +64,11 @@ impl JournalReader {
         self.stream.committed_index()
     }
 
+    /// Whether a living process writes the lane.
+    pub fn has_writer(&self) -> bool {
+        self.stream.paths.is_locked()
+    }
+
     /// The next input; None where nothing more is committed. [`ReadError::Lost`] counts inputs.
     #[allow(clippy::should_implement_trait)] // An entry borrows from the reader.
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, ReadError> {

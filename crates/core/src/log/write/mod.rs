@@ -192,6 +192,11 @@ impl LaneWriter {
         self.journal.as_ref().map_or(0, StreamWriter::position)
     }
 
+    /// Ordinal number of the next input; 0 without a journal.
+    pub fn journal_index(&self) -> u64 {
+        self.journal.as_ref().map_or(0, StreamWriter::next_index)
+    }
+
     /// What opening found.
     pub fn recovered(&self) -> Recovered {
         self.recovered

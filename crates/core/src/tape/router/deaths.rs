@@ -80,7 +80,7 @@ impl Router {
         let counts: Vec<String> = again.iter().map(ToString::to_string).collect();
         let variables =
             [format!("TICKPLANT_RESTARTS={restarts}"), format!("TICKPLANT_REDELIVERED={}", counts.join(","))];
-        let worker = self.start_worker(&reads, &variables)?;
+        let worker = self.start_worker(&reads, range.clone(), &variables)?;
         for ((pipe, write), &again) in range.zip(writes).zip(&again) {
             if self.settings.marks && again > 0 {
                 self.pipes[pipe].put_first(&mark(pipe, again));

@@ -9,6 +9,7 @@ mod report;
 mod workers;
 
 use super::feed::{Feed, Step, Wanted};
+use super::lane::{kind, Keeper};
 use super::line::{Line, State};
 use super::pipe::{Pipe, Staged};
 use super::scan::{Kind, Objects};
@@ -62,6 +63,8 @@ pub struct Router {
     stop: Option<OwnedFd>,
     dealer: Dealer,
     pipes: Vec<Pipe>,
+    /// The log that takes the tape, beside the pipes or in their place.
+    tape: Keeper,
     watches: Vec<Watch>,
     posts: Vec<Post>,
     line: Line,
@@ -85,6 +88,7 @@ impl Router {
         let mut router = Self {
             dealer: Dealer::new(settings.shard_by, settings.pipes).with_map(&settings.map),
             pipes: Vec::new(),
+            tape: Keeper::default(),
             watches: Vec::new(),
             posts: Vec::new(),
             line,
@@ -102,6 +106,7 @@ impl Router {
             rng: Rng::new(Rng::seed_from_system()),
             stop: None,
         };
+        router.tape = Keeper::open(&router.settings).map_err(|error| Fault::Settings(error.to_string()))?;
         router.start_workers()?;
         Ok(router)
     }
@@ -171,10 +176,12 @@ impl Router {
                 self.lines.reconnected();
                 self.line.stands();
                 self.totals.connected = true;
+                let place = self.line.place();
                 match socket.encryption() {
-                    kernel @ Encryption::Kernel { .. } => say(&format!("connected to {}, {kernel}", self.line.place())),
-                    _ => say(&format!("connected to {}", self.line.place())),
+                    kernel @ Encryption::Kernel { .. } => say(&format!("connected to {place}, {kernel}")),
+                    _ => say(&format!("connected to {place}")),
                 }
+                self.tape.note(kind::OPENED, &place, now);
                 if let Some(why) = self.line.take_kernel_notice() {
                     say(&format!("TLS stays in user space: {why}"));
                 }
@@ -194,6 +201,7 @@ impl Router {
 
     /// One read, and everything in it.
     fn read(&mut self, socket: &mut crate::wire::WebSocket, feed: &mut Feed) -> Result<(), After> {
+        let now = self.clock.now();
         let result = socket.read().map(|bytes| self.lines.read(bytes));
         // What came before an end is routed before the end is told.
         let mut end = result.err();
@@ -202,6 +210,7 @@ impl Router {
             match socket.next_message() {
                 Ok(Some(Message::Text(frame) | Message::Binary(frame))) => {
                     self.lines.frame();
+                    self.keep(frame, now);
                     self.route(frame, &mut |status| answers.push(status.to_vec()));
                 }
                 Ok(Some(_)) => {}
@@ -209,6 +218,7 @@ impl Router {
                 Err(error) => end = Some(error),
             }
         }
+        self.tape.commit(now);
         self.pipes.iter_mut().filter(|pipe| !pipe.is_full()).for_each(Pipe::flush);
         for answer in answers {
             let step = feed.on_status(&answer, self.clock.now());
@@ -226,7 +236,8 @@ impl Router {
         for object in objects.by_ref() {
             match object.kind {
                 Kind::Trade(symbol) => {
-                    self.deal(&symbol, object.bytes);
+                    let number = self.deal(&symbol, object.bytes);
+                    self.tape.mark(number, object.bytes.as_ptr() as usize - frame.as_ptr() as usize);
                     if self.lines.trade() {
                         self.write_line();
                     }
@@ -234,7 +245,7 @@ impl Router {
                 Kind::Other(symbol) => {
                     self.totals.others += 1;
                     match self.settings.route_others {
-                        true => self.deal(&symbol, object.bytes),
+                        true => _ = self.deal(&symbol, object.bytes),
                         false => self.totals.dropped_others += 1,
                     }
                 }
@@ -245,16 +256,19 @@ impl Router {
         self.totals.odd_bytes += objects.odd_bytes();
     }
 
-    /// Gives one message to its symbol's pipe, by the policy where its queue is full.
+    /// Gives one message to its symbol's pipe, by the policy where its queue is full. The pipe's number, which is the shard's.
     #[inline]
-    fn deal(&mut self, symbol: &[u8], message: &[u8]) {
+    fn deal(&mut self, symbol: &[u8], message: &[u8]) -> usize {
         let number = self.dealer.pipe_of(symbol);
-        if self.pipes[number].stage(message) == Staged::Full {
+        // Where workers read lanes there are no pipes.
+        let Some(pipe) = self.pipes.get_mut(number) else { return number };
+        if pipe.stage(message) == Staged::Full {
             self.press(symbol, message);
         }
         if self.settings.single_writes {
             self.pipes[number].flush();
         }
+        number
     }
 
     /// The queue of a pipe is full.
@@ -359,7 +373,9 @@ impl Router {
             self.line.is_well();
         }
         self.totals.trades = self.lines.trades();
-        let (state, wait) = self.line.lost(self.clock.now(), error.retry_after(), false);
+        let now = self.clock.now();
+        self.tape.note(kind::CLOSED, &error.to_string(), now);
+        let (state, wait) = self.line.lost(now, error.retry_after(), false);
         let then =
             if self.settings.once { String::new() } else { format!("; again in {:.1} s", wait as f64 / SECOND as f64) };
         say(&format!("{error}{then}"));
@@ -399,5 +415,19 @@ impl Router {
         self.pipes.iter_mut().filter(|pipe| pipe.is_full()).for_each(Pipe::flush);
         self.look(false);
         ready.unwrap_or_default()
+    }
+
+    /// Puts a frame into the log. One that is full makes the feed wait.
+    #[inline]
+    fn keep(&mut self, frame: &[u8], now: Nanos) {
+        while let Err(full) = self.tape.frame(frame, now) {
+            say(&full.to_string());
+            while !self.tape.has_room(frame.len()) {
+                if self.stopping || self.fault.is_some() {
+                    return;
+                }
+                self.wait(None, 10 * MILLISECOND);
+            }
+        }
     }
 }

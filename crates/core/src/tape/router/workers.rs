@@ -49,20 +49,24 @@ impl Router {
         // At least one byte: the last message that was read whole may not have been acted upon.
         let margin = (self.settings.on_death != OnDeath::Stop).then_some(self.settings.redeliver_bytes.max(1));
         let mut ends: Vec<OwnedFd> = Vec::new();
-        for number in 0..self.settings.pipes {
+        let pipes = if self.settings.lanes { 0 } else { self.settings.pipes };
+        for number in 0..pipes {
             let (read, write) = self.open_pipe(number)?;
             ends.push(read);
             self.pipes.push(Pipe::new(write, self.settings.queue_bytes, margin));
             self.watches.push(Watch::default());
         }
+        if self.settings.command.is_empty() {
+            return Ok(());
+        }
         let each = match self.settings.spawn {
             Spawn::One => self.settings.pipes,
             Spawn::Each => 1,
         };
-        for (number, group) in ends.chunks(each).enumerate() {
-            let worker = self.start_worker(group, &[])?;
-            let first = number * each;
-            self.posts.push(Post::new(worker, first..first + group.len(), self.clock.now()));
+        for first in (0..self.settings.pipes).step_by(each) {
+            let range = first..first + each;
+            let worker = self.start_worker(ends.get(range.clone()).unwrap_or_default(), range.clone(), &[])?;
+            self.posts.push(Post::new(worker, range, self.clock.now()));
         }
         Ok(())
     }
@@ -80,16 +84,27 @@ impl Router {
         Ok((read, write))
     }
 
-    /// Starts the command with these pipes; `variables` (`NAME=value`) join its environment.
-    pub(super) fn start_worker(&self, pipes: &[OwnedFd], variables: &[String]) -> Result<Worker, Fault> {
+    /// Starts the command with these pipes, or where there are none with these shards; `variables` (`NAME=value`) join its
+    /// environment.
+    pub(super) fn start_worker(
+        &self,
+        pipes: &[OwnedFd],
+        shards: Range<usize>,
+        variables: &[String],
+    ) -> Result<Worker, Fault> {
         let text = |text: &str| {
             CString::new(text).map_err(|_| Fault::Settings(format!("the argument {text:?} holds a zero byte")))
         };
         let fds: Vec<RawFd> = pipes.iter().map(AsRawFd::as_raw_fd).collect();
-        let numbers = fds.iter().map(ToString::to_string);
+        let places: Vec<String> = match &self.settings.log {
+            Some(log) if self.settings.lanes => {
+                shards.map(|shard| format!("{}#{shard}@{}", log.display(), self.tape.next_index())).collect()
+            }
+            _ => fds.iter().map(ToString::to_string).collect(),
+        };
         let folder = self.settings.cwd.as_ref().map(|folder| text(&folder.to_string_lossy())).transpose()?;
         let command: Vec<_> =
-            self.settings.command.iter().cloned().chain(numbers).map(|word| text(&word)).collect::<Result<_, _>>()?;
+            self.settings.command.iter().cloned().chain(places).map(|word| text(&word)).collect::<Result<_, _>>()?;
         let variables: Vec<_> = variables.iter().map(|variable| text(variable)).collect::<Result<_, _>>()?;
         Worker::start(&command, folder.as_deref(), &fds, &variables)
             .map_err(|error| limits("no worker can be started", &error))
@@ -101,6 +116,9 @@ impl Router {
             while let Some(news) = self.posts[number].worker.news() {
                 self.hear(number, news);
             }
+        }
+        if let Some(error) = self.tape.failure() {
+            self.fault.get_or_insert(Fault::Settings(error.to_string()));
         }
     }
 
@@ -123,7 +141,7 @@ impl Router {
                 if !self.stopping {
                     say(&format!("no process of worker {number} is left"));
                 }
-                if self.fault.is_none() && !self.pipes.is_empty() {
+                if self.fault.is_none() && (self.settings.lanes || !self.pipes.is_empty()) {
                     self.on_death(number);
                 }
             }
@@ -153,6 +171,7 @@ impl Router {
         let now = self.clock.now();
         let until = now + self.settings.grace_ms * MILLISECOND;
         self.stopping = true;
+        self.tape.end(now);
         self.pipes.iter_mut().for_each(Pipe::flush);
         // Bytes in a pipe would be lost with its reader's death once the pipe is closed: where they could be given again they
         // are waited for, though not for so long that workers have no time to end.
@@ -180,6 +199,9 @@ impl Router {
         for (number, post) in self.posts.iter_mut().enumerate().filter(|(_, post)| !post.worker.is_gone()) {
             say(&format!("worker {number} did not end within the grace and is killed"));
             post.worker.kill();
+        }
+        if let Err(error) = self.tape.close() {
+            say(&error.to_string());
         }
     }
 

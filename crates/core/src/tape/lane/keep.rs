@@ -1,0 +1,86 @@
+//! The tape as the router holds it: there or not, and its first failure kept until the router looks.
+
+use super::super::Settings;
+use super::TapeWriter;
+use crate::clock::Nanos;
+use crate::log::LogError;
+
+/// A tape's log, or none: then everything here does nothing.
+#[derive(Default)]
+pub struct Keeper {
+    tape: Option<TapeWriter>,
+    failed: Option<LogError>,
+}
+
+impl Keeper {
+    /// Opens the log that the settings name.
+    pub fn open(settings: &Settings) -> Result<Self, LogError> {
+        let tape = settings.log.as_ref().map(|folder| TapeWriter::open(folder, settings)).transpose()?;
+        Ok(Self { tape, failed: None })
+    }
+
+    /// What went wrong first. Nothing is written after it: a log without a hole is worth more than a longer one.
+    pub fn failure(&mut self) -> Option<LogError> {
+        self.failed.take().inspect(|_| self.tape = None)
+    }
+
+    /// Where the workers of this run begin to read.
+    pub fn next_index(&self) -> u64 {
+        self.tape.as_ref().map_or(0, TapeWriter::next_index)
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut TapeWriter) -> Result<(), LogError>) {
+        let failed = self.tape.as_mut().filter(|_| self.failed.is_none()).and_then(|tape| write(tape).err());
+        if failed.is_some() {
+            self.failed = failed;
+        }
+    }
+
+    /// See [`TapeWriter::note`].
+    pub fn note(&mut self, kind: u8, text: &str, now: Nanos) {
+        self.write(|tape| tape.note(kind, text.as_bytes(), now));
+    }
+
+    /// Puts a frame into the log, before anything of it is dealt. The error is a log that is full: wait for [`Keeper::has_room`].
+    #[inline]
+    pub fn frame(&mut self, frame: &[u8], now: Nanos) -> Result<(), LogError> {
+        let Some(tape) = self.tape.as_mut().filter(|_| self.failed.is_none()) else { return Ok(()) };
+        match tape.frame(frame, now) {
+            Err(full @ LogError::Full { .. }) => tape.commit(now).and(Err(full)),
+            Err(error) => {
+                self.failed = Some(error);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether a frame of so many bytes can be taken.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.tape.as_ref().is_none_or(|tape| tape.has_room(bytes))
+    }
+
+    /// The object at `offset` of the last frame belongs to this shard.
+    #[inline]
+    pub fn mark(&mut self, shard: usize, offset: usize) {
+        if let Some(tape) = &mut self.tape {
+            tape.mark(shard, offset);
+        }
+    }
+
+    /// Makes what was taken visible to the readers.
+    #[inline]
+    pub fn commit(&mut self, now: Nanos) {
+        self.write(|tape| tape.commit(now));
+    }
+
+    /// Tells the readers that the tape ends; they go on reading until [`Keeper::close`].
+    pub fn end(&mut self, now: Nanos) {
+        self.write(|tape| tape.end(now));
+    }
+
+    /// Gives the memory back.
+    pub fn close(&mut self) -> Result<(), LogError> {
+        self.tape.take().map_or(Ok(()), TapeWriter::close)
+    }
+}
