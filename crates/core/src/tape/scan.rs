@@ -64,6 +64,11 @@ impl<'a> Iterator for Objects<'a> {
             }
             self.rest = &self.rest[1..];
         }
+        if let Some((symbol_end, end)) = known_trade(self.rest) {
+            let (bytes, rest) = self.rest.split_at(end);
+            self.rest = rest;
+            return Some(Object { bytes, kind: Kind::Trade(Cow::Borrowed(&bytes[TRADE.len()..symbol_end])) });
+        }
         let Some(end) = object_end(self.rest) else {
             self.odd_bytes += self.rest.len() as u64;
             self.rest = &[];
@@ -71,22 +76,27 @@ impl<'a> Iterator for Objects<'a> {
         };
         let (bytes, rest) = self.rest.split_at(end);
         self.rest = rest;
-        Some(Object { bytes, kind: kind_of(bytes) })
+        Some(Object { bytes, kind: describe(bytes) })
     }
 }
 
-/// What an object is, by its known beginning or by looking.
-#[inline]
+/// What one whole object is.
 pub fn kind_of(object: &[u8]) -> Kind<'_> {
-    if let Some(behind) = object.strip_prefix(TRADE) {
-        let window = &behind[..behind.len().min(SYMBOL_BYTES_MAX + 1)];
-        if let Some(length) = window.iter().position(|&byte| byte == b'"' || byte == b'\\') {
-            if length > 0 && window[length] == b'"' {
-                return Kind::Trade(Cow::Borrowed(&window[..length]));
-            }
-        }
+    match known_trade(object) {
+        Some((symbol_end, _)) => Kind::Trade(Cow::Borrowed(&object[TRADE.len()..symbol_end])),
+        None => describe(object),
     }
-    describe(object)
+}
+
+/// A trade in the known layout at the start of `bytes`: where its symbol ends and where it ends itself. None: look closer.
+#[inline]
+fn known_trade(bytes: &[u8]) -> Option<(usize, usize)> {
+    let behind = bytes.strip_prefix(TRADE)?;
+    let window = &behind[..behind.len().min(SYMBOL_BYTES_MAX + 1)];
+    let length = memchr::memchr2(b'"', b'\\', window).filter(|&length| length > 0 && window[length] == b'"')?;
+    // What was passed is no brace and no escape, and its quotes are even.
+    let symbol_end = TRADE.len() + length;
+    Some((symbol_end, end_from(bytes, symbol_end + 1)?))
 }
 
 /// The tolerant way: any order of keys, any spacing, escapes.
@@ -116,53 +126,97 @@ fn describe(object: &[u8]) -> Kind<'_> {
 /// Bytes of the object that begins `bytes`; None where it does not end in them.
 #[inline]
 pub fn object_end(bytes: &[u8]) -> Option<usize> {
+    end_from(bytes, 1)
+}
+
+/// As [`object_end`], where everything before `at` is known to hold no brace but the first, no escape and whole strings.
+#[inline]
+fn end_from(bytes: &[u8], at: usize) -> Option<usize> {
     #[cfg(target_arch = "x86_64")]
     {
-        // SSE2 belongs to every x86-64.
-        match flat_end(bytes) {
-            Flat::End(end) => return Some(end),
-            Flat::Unsure => {}
+        let flat = match is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+            // SAFETY: the processor has what the function is compiled for.
+            true => unsafe { flat_end_wide(bytes, at) },
+            false => flat_end(bytes, at, 0),
+        };
+        if flat.is_some() {
+            return flat;
         }
     }
     walked_end(bytes)
 }
 
+/// What the flat search knows about one block: bits of closing braces, of quotes, and of what it cannot follow.
 #[cfg(target_arch = "x86_64")]
-enum Flat {
-    End(usize),
-    Unsure,
+struct Block {
+    close: u32,
+    quote: u32,
+    odd: u32,
 }
 
-/// The end of a flat object without escapes, 16 bytes at a time; unsure at anything else and near the end of the bytes.
+/// Goes over one block. The end, or None to go on; an error where only the walk can tell. `quotes` is odd within a string.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn look(block: &Block, at: usize, quotes: &mut u32) -> Result<Option<usize>, ()> {
+    // The bits below the first brace; all of them where there is none.
+    let before = (block.close & block.close.wrapping_neg()).wrapping_sub(1);
+    *quotes ^= block.quote & before;
+    match (block.odd & before, block.close) {
+        (0, 0) => Ok(None),
+        (0, close) if quotes.count_ones().is_multiple_of(2) => Ok(Some(at + close.trailing_zeros() as usize + 1)),
+        _ => Err(()),
+    }
+}
+
+/// The end of a flat object without escapes, 32 bytes at a time; None at anything else and where the bytes end before.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,popcnt,bmi1")]
+fn flat_end_wide(bytes: &[u8], mut at: usize) -> Option<usize> {
+    use std::arch::x86_64::{
+        __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    };
+    let mut quotes = 0;
+    while at + 32 <= bytes.len() {
+        // SAFETY: thirty-two bytes from `at` lie within the slice.
+        let block = unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast::<__m256i>()) };
+        let equals = |byte: u8| _mm256_cmpeq_epi8(block, _mm256_set1_epi8(byte as i8));
+        let block = Block {
+            close: _mm256_movemask_epi8(equals(b'}')) as u32,
+            quote: _mm256_movemask_epi8(equals(b'"')) as u32,
+            odd: _mm256_movemask_epi8(_mm256_or_si256(equals(b'\\'), equals(b'{'))) as u32,
+        };
+        match look(&block, at, &mut quotes) {
+            Ok(None) => at += 32,
+            Ok(end) => return end,
+            Err(()) => return None,
+        }
+    }
+    flat_end(bytes, at, quotes)
+}
+
+/// As [`flat_end_wide`], 16 bytes at a time, from a place with these quotes behind it.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn flat_end(bytes: &[u8]) -> Flat {
+fn flat_end(bytes: &[u8], mut at: usize, mut quotes: u32) -> Option<usize> {
     use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8};
-    let mut at = 1;
-    let mut quotes = 0u32;
     while at + 16 <= bytes.len() {
-        // SAFETY: sixteen bytes from `at` lie within the slice; SSE2 is part of the architecture.
-        let (close, quote, odd) = unsafe {
+        // SAFETY: sixteen bytes from `at` lie within the slice; SSE2 belongs to every x86-64.
+        let block = unsafe {
             let block = _mm_loadu_si128(bytes.as_ptr().add(at).cast::<__m128i>());
             let equals = |byte: u8| _mm_cmpeq_epi8(block, _mm_set1_epi8(byte as i8));
-            (
-                _mm_movemask_epi8(equals(b'}')) as u32,
-                _mm_movemask_epi8(equals(b'"')) as u32,
-                _mm_movemask_epi8(_mm_or_si128(equals(b'\\'), equals(b'{'))) as u32,
-            )
+            Block {
+                close: _mm_movemask_epi8(equals(b'}')) as u32,
+                quote: _mm_movemask_epi8(equals(b'"')) as u32,
+                odd: _mm_movemask_epi8(_mm_or_si128(equals(b'\\'), equals(b'{'))) as u32,
+            }
         };
-        let before = if close == 0 { u32::MAX } else { (1 << close.trailing_zeros()) - 1 };
-        if odd & before != 0 {
-            return Flat::Unsure;
+        match look(&block, at, &mut quotes) {
+            Ok(None) => at += 16,
+            Ok(end) => return end,
+            Err(()) => return None,
         }
-        quotes += (quote & before).count_ones();
-        if close != 0 {
-            let end = at + close.trailing_zeros() as usize + 1;
-            return if quotes.is_multiple_of(2) { Flat::End(end) } else { Flat::Unsure };
-        }
-        at += 16;
     }
-    Flat::Unsure
+    None
 }
 
 /// The end of any object: strings, escapes and depth are followed byte by byte.
@@ -259,8 +313,12 @@ mod tests {
 
         /// Any bytes: both ways to an object's end agree, and nothing crashes.
         #[test]
-        fn the_fast_end_is_the_walked_end(bytes in r#"\{[a"\\{}:,]{0,80}"#) {
-            prop_assert_eq!(object_end(bytes.as_bytes()), walked_end(bytes.as_bytes()));
+        fn the_fast_end_is_the_walked_end(bytes in r#"\{[a"\\{}:,]{0,80}"#, long in r#"\{[a:,]{0,70}["a]{0,4}[a"\\{}]{0,9}"#) {
+            for bytes in [bytes.as_bytes(), long.as_bytes()] {
+                prop_assert_eq!(object_end(bytes), walked_end(bytes));
+                #[cfg(target_arch = "x86_64")]
+                prop_assert_eq!(flat_end(bytes, 1, 0).or(walked_end(bytes)), walked_end(bytes));
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ impl Stretch {
     }
 }
 
-/// A pace as text: `max`, a whole number of trades a second, `profile:open`, `profile:day`.
+/// A pace as text: `max`, a whole number of trades a second, `profile:open`, `profile:day`, `profile:burst`.
 #[derive(Clone, Debug)]
 pub enum Pace {
     /// As fast as the client takes it.
@@ -55,11 +55,12 @@ impl Pace {
             "max" => return Ok(Self::Max),
             "profile:open" => open(),
             "profile:day" => day(),
+            "profile:burst" => burst(),
             number => match number.parse::<u64>() {
                 Ok(rate @ 1..=100_000_000) => vec![(SECOND, rate, rate)],
                 _ => {
                     return Err(format!(
-                        "{number:?} is no rate: give max, profile:open, profile:day or 1 to 100000000 trades a second"
+                        "{number:?} is no rate: give max, profile:open, profile:day, profile:burst or 1 to 100000000 trades a second"
                     ))
                 }
             },
@@ -78,6 +79,12 @@ fn open() -> Vec<(Nanos, u64, u64)> {
         (20 * SECOND, 800_000, 50_000),
         (SECOND, 50_000, 50_000),
     ]
+}
+
+/// A burst that comes at once: 2,000/s, after two seconds 1,000,000/s for ten, and 2,000/s again.
+fn burst() -> Vec<(Nanos, u64, u64)> {
+    let quiet = (2 * SECOND, 2_000, 2_000);
+    vec![quiet, (10 * SECOND, BURST_PER_S, BURST_PER_S), quiet]
 }
 
 /// A day of 50 M trades from 09:29 on: 1,000,000/s for five seconds at 09:30 and at 15:50, 1,710/s in between.
@@ -174,6 +181,14 @@ mod tests {
         let pace = profile("profile:open", 1);
         assert_eq!(pace.due(SECOND), 572);
         assert_eq!(pace.due(7 * SECOND) - pace.due(6 * SECOND), 800_000);
+    }
+
+    #[test]
+    fn a_burst_comes_at_once() {
+        let pace = profile("profile:burst", 1);
+        assert_eq!(pace.due(2 * SECOND), 4_000);
+        assert_eq!(pace.due(3 * SECOND), 1_004_000);
+        assert_eq!(pace.due(13 * SECOND) - pace.due(12 * SECOND), 2_000);
     }
 
     #[test]
