@@ -2,10 +2,13 @@
 
     .venv/bin/python bench/tape/run.py ROW [--rounds 5] [--trades N] [--seconds 5] [--out FILE]
 
-ROW: pipes32 pipes8 wall paced2000 paced50000 day. The server's threads live in this process; it and the worker have one
-core, the router the other (`wall`: all share both). Each run is verified by bench/tape/verify.c, which is no code of
-ours: count, bytes, checksum, symbol to pipe and order within a symbol. `pipes32` and `pipes8` alternate with a mode of
-one write a trade (`--single-writes`), the paced rows with bench/tape/chain.c. Exit 1 where anything is bad.
+ROW: pipes32 pipes8 lanes wall paced2000 paced50000 burst day. The server's threads live in this process; it and the
+worker have one core, the router the other (`wall`: all share both). Each run is verified by bench/tape/verify.c, which
+is no code of ours: count, bytes, checksum, symbol to pipe and order within a symbol. `pipes32` and `pipes8` alternate
+with a mode of one write a trade (`--single-writes`), the paced rows with bench/tape/chain.c. `lanes` has eight readers
+of a log, each a process, in front of the verifying worker (bridge.py). `burst` has two Python workers that manage
+400,000 trades/s each (slow.py) under 1,000,000/s for ten seconds, and tells the router's largest backlog and how long
+after the last trade it was caught up. Exit 1 where anything is bad.
 
 Router CPU is the scheduler's account in ns over all threads of the router's process, from before the first trade until
 the worker has the last; the start of the interpreter is not in it.
@@ -31,6 +34,8 @@ from tickplant.tape.serve import TapeServer
 HERE = Path(__file__).resolve().parent
 ROUTER_CORE, OTHER_CORE = 1, 0
 GIVE_UP_S = 230.0
+LANE_BYTES = 6 << 30
+ROWS = ["pipes32", "pipes8", "lanes", "wall", "paced2000", "paced50000", "burst", "day"]
 
 
 def build(scratch: Path) -> None:
@@ -72,6 +77,10 @@ def router_command(way: str, url: str, port: int, pipes: int, worker: list[str],
     if way == "chain":
         return [str(scratch / "chain"), str(port), str(pipes), *worker]
     single = ["--single-writes"] if way == "single" else []
+    if way == "lanes":
+        # The readers share a core with the server: the memory holds all that they have not read yet.
+        single = ["--log", str(scratch / "log"), "--log-bytes", str(LANE_BYTES)]
+        worker = ["taskset", "-c", str(OTHER_CORE), sys.executable, str(HERE / "bridge.py"), *worker]
     ours = os.environ.get("TICKPLANT_ROUTER", f"{sys.executable} -m tickplant").split()
     return [*ours, "route", url, "--pipes", str(pipes), *single, "--", *worker]
 
@@ -82,7 +91,7 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
     result.unlink(missing_ok=True)
     stamped = bool(tape.get("stamp"))
     worker = [str(scratch / "verify"), str(result), str(trades), str(int(stamped))]
-    if not shared:
+    if not shared and way != "lanes":
         worker = ["taskset", "-c", str(OTHER_CORE), *worker]
     with (
         pinned(None if shared else OTHER_CORE),
@@ -95,7 +104,8 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
         begun, before, most_kib = monotonic_ns(), 0, 0
         while not result.exists() and router.poll() is None and monotonic_ns() - begun < GIVE_UP_S * 1e9:
             if not any(client.trades for client in server.clients()):
-                before = cpu_ns(router.pid)
+                # The command line, which the router takes the place of, is in neither.
+                before, most_kib = cpu_ns(router.pid), 0
             most_kib = max(most_kib, anonymous_kib(router.pid))
             subprocess.run(["sleep", "0.01"], check=True)
         used = cpu_ns(router.pid) - before
@@ -122,12 +132,54 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
     }
 
 
+def burst(scratch: Path, trades: int) -> dict[str, Any]:
+    """One run of the burst: what came, what waited, and how long."""
+    for old in scratch.glob("slow.*"):
+        old.unlink()
+    worker = [sys.executable, str(HERE / "slow.py"), str(scratch / "slow"), "400000"]
+    with (
+        TapeServer(trades=trades, rate="profile:burst", no_handshake=True, close=True) as server,
+        (scratch / "router.log").open("wb") as log,
+    ):
+        command = router_command("route", server.url, server.port, 2, worker, scratch)
+        at = command.index("--")
+        command[at:at] = ["--spawn", "each", "--once", "--json", "--grace-ms", "120000"]
+        router = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        begun, most, most_kib, told, over = monotonic_ns(), 0, 0, {}, 0
+        assert router.stdout is not None
+        for line in router.stdout:
+            told = json.loads(line)
+            waiting = sum(pipe["queued_bytes"] + pipe["unread_bytes"] for pipe in told["pipes"])
+            most, most_kib = max(most, waiting), max(most_kib, anonymous_kib(router.pid))
+            if not over and server.clients() and server.clients()[0].complete:
+                over = monotonic_ns()
+        ended = monotonic_ns()
+        router.wait(20)
+    got = [json.loads(file.read_text()) for file in scratch.glob("slow.*")]
+    count, bad = sum(one["trades"] for one in got), sum(one["bad"] for one in got)
+    return {
+        "way": "burst",
+        "trades": count,
+        "bad": bad,
+        "proven": count == trades and not bad,
+        "backlog_bytes": most,
+        "spilled_bytes": sum(pipe["spilled_bytes"] for pipe in told.get("pipes", [])),
+        "dropped": sum(pipe["dropped"] for pipe in told.get("pipes", [])),
+        "caught_up_after_ns": ended - (over or ended),
+        "elapsed_ns": ended - begun,
+        "anonymous_kib": most_kib,
+    }
+
+
 def rows(row: str, arguments: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     """Which ways alternate, and their options."""
     match row:
         case "pipes32" | "pipes8":
             trades = arguments.trades or 20_000_000
             return ["route", "single"], {"pipes": int(row[5:]), "trades": trades, "per_frame": 128, "rate": "max"}
+        case "lanes":
+            trades = arguments.trades or 10_000_000
+            return ["lanes"], {"pipes": 8, "trades": trades, "per_frame": 128, "rate": "max"}
         case "wall":
             trades = arguments.trades or 50_000_000
             return ["route"], {"pipes": 32, "trades": trades, "per_frame": 128, "rate": "max", "shared": True}
@@ -147,20 +199,24 @@ def rows(row: str, arguments: argparse.Namespace) -> tuple[list[str], dict[str, 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", choices=["pipes32", "pipes8", "wall", "paced2000", "paced50000", "day"])
+    parser.add_argument("row", choices=ROWS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trades", type=int)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--speed", type=int, default=200)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    ways, options = rows(arguments.row, arguments)
+    ways, options = ([], {}) if arguments.row == "burst" else rows(arguments.row, arguments)
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder))
-        for _ in range(arguments.rounds):
+        for _ in range(arguments.rounds if arguments.row == "burst" else 0):
+            runs.append(burst(Path(folder), arguments.trades or 10_006_000))
+            ways = ["burst"]
+        for _ in range(arguments.rounds if arguments.row != "burst" else 0):
             runs += [measure(way, scratch=Path(folder), **options) for way in ways]
     names = ["million_per_cpu_s", "million_per_s", "p50_ns", "p99_ns", "p999_ns", "max_ns", "anonymous_kib"]
+    names += ["backlog_bytes", "spilled_bytes", "caught_up_after_ns"]
     medians = {
         way: {
             name: statistics.median(run[name] or 0 for run in runs if run["way"] == way and name in run)

@@ -1,33 +1,39 @@
-"""tickplant: market data with its proof. Public names only; see ARCHITECTURE.md for the map."""
+"""tickplant: market data with its proof. Public names only; see ARCHITECTURE.md for the map.
 
-from tickplant._native import Batch, Checkpointer, LaneWriter, __version__
-from tickplant.errors import TickplantError
-from tickplant.log import Book, BookLevel, Log, Position, Records
-from tickplant.plant import Only, Plant, PlantState
-from tickplant.records import (
-    Action,
-    BookState,
-    ConnectionState,
-    Coverage,
-    Definition,
-    Gap,
-    Heartbeat,
-    Kind,
-    Level,
-    Mbp,
-    Quality,
-    Quote,
-    Reason,
-    Record,
-    Side,
-    StateHash,
-    Status,
-    Stream,
-    Subject,
-    SubscriptionState,
-    Trade,
-)
-from tickplant.venues.user import UserVenue
+A name is loaded when it is first asked for: a worker of the tape router needs one module and loads one.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tickplant._native import Batch, Checkpointer, LaneWriter, __version__
+    from tickplant.errors import TickplantError
+    from tickplant.log import Book, BookLevel, Log, Position, Records
+    from tickplant.plant import Only, Plant, PlantState
+    from tickplant.records import (
+        Action,
+        BookState,
+        ConnectionState,
+        Coverage,
+        Definition,
+        Gap,
+        Heartbeat,
+        Kind,
+        Level,
+        Mbp,
+        Quality,
+        Quote,
+        Reason,
+        Record,
+        Side,
+        StateHash,
+        Status,
+        Stream,
+        Subject,
+        SubscriptionState,
+        Trade,
+    )
+    from tickplant.venues.user import UserVenue
 
 __all__ = [
     "Action",
@@ -66,3 +72,63 @@ __all__ = [
     "UserVenue",
     "__version__",
 ]
+
+
+if not TYPE_CHECKING:  # To a type checker the imports above are all there is.
+    _HOMES = {
+        "tickplant._native": (
+            "Batch",
+            "Checkpointer",
+            "LaneWriter",
+            "__version__",
+        ),
+        "tickplant.errors": ("TickplantError",),
+        "tickplant.log": (
+            "Book",
+            "BookLevel",
+            "Log",
+            "Position",
+            "Records",
+        ),
+        "tickplant.plant": (
+            "Only",
+            "Plant",
+            "PlantState",
+        ),
+        "tickplant.records": (
+            "Action",
+            "BookState",
+            "ConnectionState",
+            "Coverage",
+            "Definition",
+            "Gap",
+            "Heartbeat",
+            "Kind",
+            "Level",
+            "Mbp",
+            "Quality",
+            "Quote",
+            "Reason",
+            "Record",
+            "Side",
+            "StateHash",
+            "Status",
+            "Stream",
+            "Subject",
+            "SubscriptionState",
+            "Trade",
+        ),
+        "tickplant.venues.user": ("UserVenue",),
+    }
+
+    def __getattr__(name):
+        import importlib
+
+        home = next((module for module, names in _HOMES.items() if name in names), None)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(home), name)
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

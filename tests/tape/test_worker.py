@@ -91,3 +91,12 @@ def test_a_worker_process_reads_what_it_inherits():
     run = subprocess.run([sys.executable, "-c", program, str(end)], pass_fds=[end], capture_output=True, check=True)
     os.close(end)
     assert run.stdout == b"3.5\n"
+
+
+@pytest.mark.parametrize("module", ["tickplant.tape.worker", "tickplant.cli.tape.light"])
+def test_a_worker_and_a_router_load_little(module):
+    program = f"import sys, {module}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = run.stdout.split()
+    assert not {"numpy", "asyncio", "typer", "tickplant.log", "tickplant.plant"} & set(loaded)
+    assert len(loaded) < 120, loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -72,10 +73,13 @@ def main() -> None:
     sys.exit(call(sys.argv[1:]))
 
 
-def call(arguments: list[str]) -> int:
-    """Runs a command and gives its exit code. Errors of ours and of the user print one message, never a traceback."""
+def call(arguments: list[str], command: Callable[[], int] | None = None) -> int:
+    """Runs a command and gives its exit code. Errors of ours and of the user print one message, never a traceback.
+
+    `command`: what the arguments mean, where that is known.
+    """
     try:
-        return int(app(arguments, standalone_mode=False) or Exit.OK)
+        return int((command() if command else app(arguments, standalone_mode=False)) or Exit.OK)
     except TickplantError as error:
         return _report(error, common.exit_code(error), arguments)
     except typer.Abort:

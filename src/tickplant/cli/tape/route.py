@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from tickplant._native import TapeRouter
 from tickplant.cli.common import Exit, JsonOption
+from tickplant.cli.tape.light import become_router
 from tickplant.cli.tape.options import (
     CaOption,
     CheckOption,
@@ -108,7 +109,10 @@ def route(
             raise typer.BadParameter("missing", param_hint=f"'{name}'")
     kept = {"log": _one_log(log, record), "lanes": log is not None, "record": record is not None}
     settings = with_map(_settings(options, lines=not view, route_others=others is Others.ROUTE, **kept), map_file)
-    run(settings, _beside(settings, view=view, host=metrics_host, port=metrics_port))
+    beside = _beside(settings, view=view, host=metrics_host, port=metrics_port)
+    if beside is None:
+        become_router(settings)
+    run(settings, beside)
     return Exit.OK
 
 
@@ -150,7 +154,7 @@ def lb(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The worker's directory.")],
     command: Annotated[list[str], typer.Argument(metavar="WORKER ARGS...", help="The worker's command.")],
     json: JsonOption = False,
-) -> Exit:
+) -> NoReturn:
     """`route` in the positional form of trade-balancer: all trades, one worker with all pipes.
 
     Options stand before the key: what follows it is the worker's.
@@ -160,7 +164,7 @@ def lb(
     named = os.environ.pop(KEY_VARIABLE, None)
     if key == "-" and not named:
         raise ConfigError("the key is - and TICKPLANT_AUTH is not set", file="command line", hint="set it to the key")
-    run(
+    become_router(
         RouteSettings(
             url=url,
             pipes=pipes,
@@ -171,4 +175,3 @@ def lb(
             json=json,
         )
     )
-    return Exit.OK

@@ -25,7 +25,9 @@ def serve_tape(
     synthetic: Annotated[bool, typer.Option("--synthetic", help="A market from a seed, without a file.")] = False,
     symbols: Annotated[int, typer.Option(min=1, max=200_000, help="Symbols of a synthetic market.")] = 6000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a synthetic market.")] = 7,
-    rate: Annotated[str, typer.Option(help="max, trades a second, profile:open, profile:day or profile:burst.")] = "2000",
+    rate: Annotated[
+        str, typer.Option(help="max, trades a second, profile:open, profile:day or profile:burst.")
+    ] = "2000",
     speed: Annotated[int, typer.Option(min=1, help="So many times faster; a day's bursts stay at 1,000,000/s.")] = 1,
     trades: Annotated[int | None, typer.Option(min=1, help="The tape ends after so many.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
