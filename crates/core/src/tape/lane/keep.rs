@@ -2,21 +2,30 @@
 
 use super::super::Settings;
 use super::TapeWriter;
-use crate::clock::Nanos;
+use crate::clock::{Nanos, MILLISECOND};
 use crate::log::LogError;
+
+/// A read that follows the one before so soon is part of a flow, and more is about to come.
+const FLOW_WITHIN: Nanos = MILLISECOND / 10;
+/// In a flow a commit waits so long for more, because waking the readers costs more than a read: 20 to 30 us on a virtual
+/// machine. At 50,000 trades/s in frames of 15 nothing waits.
+const HOLD_AT_MOST: Nanos = MILLISECOND / 5;
 
 /// A tape's log, or none: then everything here does nothing.
 #[derive(Default)]
 pub struct Keeper {
     tape: Option<TapeWriter>,
     failed: Option<LogError>,
+    read_at: Nanos,
+    /// When the oldest read came that is not committed yet.
+    held_since: Option<Nanos>,
 }
 
 impl Keeper {
     /// Opens the log that the settings name.
     pub fn open(settings: &Settings) -> Result<Self, LogError> {
         let tape = settings.log.as_ref().map(|folder| TapeWriter::open(folder, settings)).transpose()?;
-        Ok(Self { tape, failed: None })
+        Ok(Self { tape, ..Self::default() })
     }
 
     /// What went wrong first. Nothing is written after it: a log without a hole is worth more than a longer one.
@@ -68,9 +77,37 @@ impl Keeper {
         }
     }
 
+    /// The frames of a read are all taken: commits them at once, or in a flow with those of the next reads.
+    #[inline]
+    pub fn end_read(&mut self, now: Nanos) {
+        if self.tape.is_none() {
+            return;
+        }
+        let flows = now.saturating_sub(self.read_at) < FLOW_WITHIN;
+        self.read_at = now;
+        let since = *self.held_since.get_or_insert(now);
+        if !flows || now.saturating_sub(since) >= HOLD_AT_MOST {
+            self.commit(now);
+        }
+    }
+
+    /// When [`Keeper::on_time`] is due.
+    pub fn deadline(&self) -> Option<Nanos> {
+        self.held_since.map(|since| since + HOLD_AT_MOST)
+    }
+
+    /// Commits what was held long enough.
+    #[inline]
+    pub fn on_time(&mut self, now: Nanos) {
+        if self.deadline().is_some_and(|deadline| now >= deadline) {
+            self.commit(now);
+        }
+    }
+
     /// Makes what was taken visible to the readers.
     #[inline]
     pub fn commit(&mut self, now: Nanos) {
+        self.held_since = None;
         self.write(|tape| tape.commit(now));
     }
 

@@ -220,3 +220,28 @@ fn a_shard_that_is_not_there_is_an_error() {
     assert!(error.contains("give 0 to 1"), "{error}");
     tape.close().unwrap();
 }
+
+#[test]
+fn in_a_flow_commits_wait_for_more_and_never_long() {
+    const US: u64 = crate::clock::MILLISECOND / 1000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut keeper = Keeper::open(&Settings { log: Some(folder.path().join("log")), ..settings(1, false) }).unwrap();
+    let mut reader = TapeReader::open(folder.path().join("log"), 0, Position::First).unwrap();
+    let mut read = |keeper: &mut Keeper, at: u64| {
+        keeper.frame(trade("A", 1).as_bytes(), at).unwrap();
+        keeper.mark(0, 0);
+        keeper.end_read(at);
+        all(&mut reader).0.len()
+    };
+    assert_eq!(read(&mut keeper, 1_000 * US), 1, "a read that comes alone");
+    assert_eq!([1_050, 1_100, 1_150].map(|at| read(&mut keeper, at * US)), [0, 0, 0]);
+    assert_eq!(keeper.deadline(), Some(1_250 * US));
+    assert_eq!(read(&mut keeper, 1_249 * US), 0);
+    assert_eq!(read(&mut keeper, 1_260 * US), 5);
+    assert_eq!((keeper.deadline(), read(&mut keeper, 1_300 * US)), (None, 0));
+    keeper.on_time(1_499 * US);
+    assert!(keeper.deadline().is_some());
+    keeper.on_time(1_500 * US);
+    assert_eq!((keeper.deadline(), all(&mut reader).0.len()), (None, 1));
+    keeper.close().unwrap();
+}

@@ -163,10 +163,12 @@ impl Router {
 
     /// One wait on an existing socket and what follows. An error is the state after the connection's end.
     fn serve(&mut self, socket: &mut crate::wire::WebSocket, feed: &mut Option<Feed>) -> Result<(), After> {
-        let deadline = socket.deadline().into_iter().chain(feed.as_ref().and_then(Feed::deadline)).min();
+        let others = [feed.as_ref().and_then(Feed::deadline), self.tape.deadline()];
+        let deadline = socket.deadline().into_iter().chain(others.into_iter().flatten()).min();
         let wait = deadline.unwrap_or(Nanos::MAX).saturating_sub(self.clock.now());
         let (readable, writable) = self.wait(Some((socket.fd(), socket.wants_write())), wait);
         let now = self.clock.now();
+        self.tape.on_time(now);
         let readable = match socket.on_ready(readable, writable, now) {
             Ok(Ready::Opened) => {
                 let wanted = Wanted { key: self.settings.key.clone(), subscribe: self.settings.subscribe.clone() };
@@ -218,7 +220,7 @@ impl Router {
                 Err(error) => end = Some(error),
             }
         }
-        self.tape.commit(now);
+        self.tape.end_read(now);
         self.pipes.iter_mut().filter(|pipe| !pipe.is_full()).for_each(Pipe::flush);
         for answer in answers {
             let step = feed.on_status(&answer, self.clock.now());
