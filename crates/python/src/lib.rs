@@ -10,8 +10,6 @@ mod log;
 mod plant;
 mod records;
 mod tape;
-mod tape_lane;
-mod tape_serve;
 mod user_venue;
 mod views;
 mod wire;
@@ -45,11 +43,11 @@ mod _native {
     #[pymodule_export]
     use crate::plant::{rebuild, Importer, LogHandle, PyLoop};
     #[pymodule_export]
+    use crate::tape::lane::TapeShard;
+    #[pymodule_export]
+    use crate::tape::serve::TapeServer;
+    #[pymodule_export]
     use crate::tape::TapeRouter;
-    #[pymodule_export]
-    use crate::tape_lane::TapeShard;
-    #[pymodule_export]
-    use crate::tape_serve::TapeServer;
     #[pymodule_export]
     use crate::views::Mbp;
     #[pymodule_export]

@@ -1,5 +1,8 @@
 //! `route`: the tape router on the calling thread, without the GIL.
 
+pub mod lane;
+pub mod serve;
+
 use crate::errors::{raise, raise_two};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
