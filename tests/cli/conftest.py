@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("TICKPLANT_", "EXCHANGE"))}
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith(("TICKPLANT_", "EXCHANGE", "SYMBOLS"))
+}
 
 
 def start(*arguments, **options):

@@ -3,12 +3,14 @@
 import socket
 
 import pytest
+from tests.cli.conftest import ENVIRONMENT, call
 
-from tickplant.cli import main
 from tickplant.cli.common import Exit
 from tickplant.tape.serve import TapeServer
 
 NOWHERE = "ws://127.0.0.1:1/"
+# A worker that reads its pipe to the end.
+READER = ["sh", "-c", "cat <&$0 >/dev/null"]
 
 MISTAKES = {
     "a symbol without its exchange": (
@@ -40,7 +42,7 @@ MISTAKES = {
         "make it, or name another",
     ),
     "a feed that is not there": (
-        ["route", NOWHERE, "--pipes", "1", "--once", "--", "true"],
+        ["route", NOWHERE, "--pipes", "1", "--once", "--", *READER],
         {},
         Exit.PEER,
         "no connection to 127.0.0.1:1: connection refused (ws://127.0.0.1:1)\n",
@@ -73,24 +75,20 @@ MISTAKES = {
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "what", "hint"), list(MISTAKES.values()), ids=list(MISTAKES)
 )
-def test_a_mistake_is_said(arguments, variables, code, what, hint, capfd, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("EXCHANGE", "SYMBOLS", "TICKPLANT_AUTH"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert main.call(arguments) == code
-    told = capfd.readouterr().err
-    assert what in told
-    assert hint in told.partition("what to do: ")[1] + told.partition("what to do: ")[2]
+def test_a_mistake_is_said(arguments, variables, code, what, hint, tmp_path):
+    ended = call(*arguments, cwd=tmp_path, env=ENVIRONMENT | variables)
+    assert ended.code == code
+    said, mark, to_do = ended.err.partition("what to do: ")
+    assert what in said
+    assert hint in mark + to_do
 
 
-def test_a_port_in_use_is_said(capfd):
+def test_a_port_in_use_is_said():
     with socket.create_server(("127.0.0.1", 0)) as other:
-        assert main.call(["serve-tape", "--synthetic", "--port", str(other.getsockname()[1])]) == Exit.SETTINGS
-    told = capfd.readouterr().err
-    assert "cannot be listened on (Address already in use" in told
-    assert "choose another --host or --port" in told
+        ended = call("serve-tape", "--synthetic", "--port", other.getsockname()[1])
+    assert ended.code == Exit.SETTINGS
+    assert "cannot be listened on (Address already in use" in ended.err
+    assert "choose another --host or --port" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -100,18 +98,18 @@ def test_a_port_in_use_is_said(capfd):
         ("WRONG", "the server refused the key: authentication failed", "check the key and what it may subscribe to"),
     ],
 )
-def test_a_refused_key_is_said(key, what, hint, capfd, monkeypatch):
-    if key:
-        monkeypatch.setenv("TICKPLANT_AUTH", key)
+def test_a_refused_key_is_said(key, what, hint):
     with TapeServer(symbols=2, trades=10, key="RIGHT") as server:
-        arguments = ["route", server.url, "--pipes", "1", "--subscribe", "T.*", "--once", "--", "cat", "/dev/null"]
-        assert main.call(arguments) == Exit.PEER
-    told = capfd.readouterr().err
-    assert f"tickplant: {what}\n  what to do: {hint}\n" in told
+        arguments = ["route", server.url, "--pipes", "1", "--subscribe", "T.*", "--once", "--", *READER]
+        ended = call(*arguments, env=ENVIRONMENT | ({"TICKPLANT_AUTH": key} if key else {}))
+    assert ended.code == Exit.PEER
+    assert f"tickplant: {what}\n  what to do: {hint}\n" in ended.err
 
 
-def test_a_book_before_its_first_snapshot_is_said_to_have_none(demo, capsys):
-    assert main.call(["book", "BTC/USD.KRAKEN", "--log", str(demo.log), "--at", "2020-01-01"]) == Exit.OK
-    assert "no snapshot had come by then" in capsys.readouterr().out
-    assert main.call(["book", "XRP/USD.KRAKEN", "--log", str(demo.log)]) == Exit.SETTINGS
-    assert "expected one of BTC-USD.COINBASE, BTC/USD.KRAKEN" in capsys.readouterr().err
+def test_a_book_before_its_first_snapshot_is_said_to_have_none(demo):
+    early = call("book", "BTC/USD.KRAKEN", "--log", demo.log, "--at", "2020-01-01")
+    assert early.code == Exit.OK
+    assert "no snapshot had come by then" in early.out
+    unknown = call("book", "XRP/USD.KRAKEN", "--log", demo.log)
+    assert unknown.code == Exit.SETTINGS
+    assert "expected one of BTC-USD.COINBASE, BTC/USD.KRAKEN" in unknown.err

@@ -83,6 +83,15 @@ def test_a_market_like_zipfs_is_even_by_map_and_not_by_hash():
     assert shards.max_over_mean(counts, {symbol: shards.pipe_of(symbol, 8) for symbol in counts}, 8) > 1.1
 
 
+def test_a_map_as_json_tells_how_even_it_is(tmp_path):
+    counts = tmp_path / "counts"
+    counts.write_text("AAPL 10\nMSFT 5\nXOM 4\n")
+    command = [sys.executable, "-m", "tickplant", "route-map", str(counts), "--pipes", "2", "--json"]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
+    assert (told["symbols"], told["trades"], told["max_over_mean"]) == (3, 19, 20 / 19)
+    assert told["map"]["AAPL"] != told["map"]["MSFT"] == told["map"]["XOM"]
+
+
 def test_the_router_obeys_a_map_made_from_its_own_tape(tapes, tmp_path):
     symbols = ["HOT"] * 10 + [f"S{number}" for number in range(20)]
     sent = [trade(symbols[number % 30], number) for number in range(3000)]

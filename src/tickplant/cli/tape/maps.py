@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tickplant.cli.common import Exit
+from tickplant.cli.common import Exit, JsonOption, print_json
 from tickplant.errors import ConfigError
 from tickplant.tape import shards
 
@@ -20,8 +20,11 @@ def route_map(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where the map goes; else it is printed.", show_default=False)
     ] = None,
+    json: JsonOption = False,
 ) -> Exit:
     """Make a map for `route --shard-by file` that gives each pipe as even a load as a day's counts allow.
+
+    With --json one object tells how even the loads are and, without --out, holds the map: each symbol's pipe.
 
     Example: tickplant route-map yesterday.ndjson.gz --pipes 32 --out map.txt
     """
@@ -29,12 +32,20 @@ def route_map(
     if not day:
         raise ConfigError("there is no trade in it", file=str(counts), expected="lines SYMBOL COUNT, or a saved tape")
     homes = shards.weigh(day, pipes)
-    text = "".join(shards.map_lines(homes, day))
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        out.write_text(text)
     hashed = {symbol: shards.pipe_of(symbol, pipes) for symbol in day}
     before, after = (shards.max_over_mean(day, way, pipes) for way in (hashed, homes))
-    typer.echo(f"{len(homes)} symbols, {day.total()} trades: max/mean {after:.3f}, by hash {before:.3f}", err=True)
+    text = "".join(shards.map_lines(homes, day))
+    if out is not None:
+        out.write_text(text)
+    if json:
+        account = {
+            "symbols": len(homes),
+            "trades": day.total(),
+            "max_over_mean": after,
+            "max_over_mean_by_hash": before,
+        }
+        print_json(account if out else account | {"map": homes})
+    else:
+        typer.echo("" if out else text, nl=False)
+        typer.echo(f"{len(homes)} symbols, {day.total()} trades: max/mean {after:.3f}, by hash {before:.3f}", err=True)
     return Exit.OK

@@ -138,7 +138,6 @@ impl Session {
             };
             request.slots.iter().any(waits)
         });
-        self.unsettled |= pending.len() != self.pending.len();
         self.pending = pending;
         self.unsettled = true;
     }
