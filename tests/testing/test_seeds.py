@@ -12,7 +12,8 @@ from tickplant.testing import FAULTS, simulate, world
 from tickplant.testing.report import report_text
 
 
-@pytest.mark.parametrize("seed", [1, 2, 4])
+# 203 kills the plant while a connection that the venue hung up on still carries messages.
+@pytest.mark.parametrize("seed", [1, 2, 203])
 def test_a_storm_passes(seed):
     report = simulate(seed, venues=VENUES)
     assert report.violations == [], report_text(report)

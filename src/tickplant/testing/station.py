@@ -110,7 +110,8 @@ class Station:
             self.loop.kill_within(self.clock.now(self.agenda.now_ns), *frame)
         else:
             self.loop.kill()
-        for wire in list(self.by_number.values()):
+        # Those that the venue has hung up on are no longer in `by_number`, and what they still carry reaches nobody.
+        for wire in [*self.by_number.values(), *self.wires.values()]:
             self._forget(wire)
         self.wires.clear()
         self._runs += 1
