@@ -53,11 +53,13 @@ proof: peers test-ktls  ## the long tests: hundreds of kills, thousands of cuts,
 bench: setup  ## what it costs and how fast it is; each prints JSON and takes --out
 	cargo run -q --release -p tickplant-core --example kraken_bench
 	cargo run -q --release -p tickplant-core --example book_bench
+	cargo run -q --release -p tickplant-core --example orders_bench
 	cargo run -q --release -p tickplant-core --example log_bench
 	$(BIN)/python bench/delivery.py
 	$(BIN)/python bench/latency.py
 	$(BIN)/python bench/throughput.py
 	$(BIN)/python bench/readers.py
+	for row in pipes32 pipes8 lanes wall paced2000 paced50000; do $(BIN)/python bench/tape/run.py $$row || exit 1; done
 
 bench-peers: setup $(VENV)-bench-peers/.packages  ## books against those of peers, alternated in one process
 	PYTHONPATH=src $(VENV)-bench-peers/bin/python bench/books.py

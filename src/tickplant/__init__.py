@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         Quote,
         Reason,
         Record,
+        Repair,
+        Rung,
         Side,
         StateHash,
         Status,
@@ -61,6 +63,8 @@ __all__ = [
     "Reason",
     "Record",
     "Records",
+    "Repair",
+    "Rung",
     "Side",
     "StateHash",
     "Status",
@@ -75,58 +79,21 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # To a type checker the imports above are all there is.
+    # Of those names that are no words of the records.
     _HOMES = {
-        "tickplant._native": (
-            "Batch",
-            "Checkpointer",
-            "LaneWriter",
-            "__version__",
-        ),
+        "tickplant._native": ("Batch", "Checkpointer", "LaneWriter", "__version__"),
         "tickplant.errors": ("TickplantError",),
-        "tickplant.log": (
-            "Book",
-            "BookLevel",
-            "Log",
-            "Position",
-            "Records",
-        ),
-        "tickplant.plant": (
-            "Only",
-            "Plant",
-            "PlantState",
-        ),
-        "tickplant.records": (
-            "Action",
-            "BookState",
-            "ConnectionState",
-            "Coverage",
-            "Definition",
-            "Gap",
-            "Heartbeat",
-            "Kind",
-            "Level",
-            "Mbp",
-            "Quality",
-            "Quote",
-            "Reason",
-            "Record",
-            "Side",
-            "StateHash",
-            "Status",
-            "Stream",
-            "Subject",
-            "SubscriptionState",
-            "Trade",
-        ),
+        "tickplant.log": ("Book", "BookLevel", "Log", "Position", "Records"),
+        "tickplant.plant": ("Only", "Plant", "PlantState"),
         "tickplant.venues.user": ("UserVenue",),
     }
 
     def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
 
-        home = next((module for module, names in _HOMES.items() if name in names), None)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = next((module for module, names in _HOMES.items() if name in names), "tickplant.records")
         found = globals()[name] = getattr(importlib.import_module(home), name)
         return found
 

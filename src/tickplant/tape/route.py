@@ -59,7 +59,7 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The settings, complete. Raises ConfigError."""
         if not 1 <= self.pipes <= PIPES_MOST:
             raise ConfigError(
-                f"{self.pipes} pipes cannot be", file="command line", expected=f"a number from 1 to {PIPES_MOST}"
+                f"--pipes is {self.pipes}", file="command line", expected=f"a number from 1 to {PIPES_MOST}"
             )
         if not self.command and not self.lanes:
             raise ConfigError(

@@ -76,7 +76,9 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the file cannot be read: {error}", file=str(path)) from error
+        what = f"the map cannot be read: {getattr(error, 'strerror', None) or error}"
+        hint = "name one with --map: lines SYMBOL PIPE, as `tickplant route-map` makes them"
+        raise ConfigError(what, file=str(path), hint=hint) from error
     for number, line in enumerate(text.splitlines(), 1):
         if words := line.partition("#")[0].split():
             yield number, words
@@ -106,7 +108,8 @@ def read_counts(path: Path) -> Counter[str]:
                     symbol, count = words
                     counts[symbol.decode()] += int(count)
     except (OSError, EOFError) as error:
-        raise ConfigError(f"the counts cannot be read: {error}", file=str(path)) from error
+        what = f"the counts cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise ConfigError(what, file=str(path), hint="give lines SYMBOL COUNT, or a saved tape") from error
     except (ValueError, msgspec.MsgspecError) as error:
         raise ConfigError(
             f"no count: {error}", file=str(path), line=line_number, expected="SYMBOL COUNT, or a trade as a JSON object"

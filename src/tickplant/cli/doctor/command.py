@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tickplant.cli.common import Exit, JsonOption, LogOption, load_settings, print_json, rows_text
-from tickplant.cli.doctor.finding import Finding
+from tickplant.cli.common import Exit, JsonOption, LogOption, load_settings
+from tickplant.cli.doctor.finding import Finding, tell
 from tickplant.cli.doctor.logs import clean_leftovers, leftovers, look_at_log
 from tickplant.cli.doctor.machine import look_at_installation, look_at_machine
 from tickplant.errors import TickplantError
@@ -31,16 +31,7 @@ def doctor(
     Example: tickplant doctor plant.toml
     Example: tickplant doctor --log data --clean
     """
-    findings = list(_findings(config, log, clean=clean))
-    if json:
-        for finding in findings:
-            print_json(finding._asdict())
-    else:
-        rows = [
-            {"": "ok" if f.ok else "!!", "check": f.check, "found": f.result, "what to do": f.advice} for f in findings
-        ]
-        typer.echo(rows_text(rows))
-    return Exit.OK if all(finding.ok for finding in findings) else Exit.UNPROVEN
+    return tell(_findings(config, log, clean=clean), json=json)
 
 
 def _findings(config: Path | None, log: str | None, *, clean: bool) -> Iterator[Finding]:

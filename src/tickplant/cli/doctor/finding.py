@@ -1,12 +1,17 @@
-"""What doctor finds."""
+"""What a look at this machine finds, and how it is told."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+import typer
+
+from tickplant.cli.common import Exit, print_json, rows_text
 
 
 class Finding(NamedTuple):
-    """One thing that doctor looked at. A plant runs with an `ok` one, which can have its advice all the same."""
+    """One thing that was looked at. A plant or a router runs with an `ok` one, which can have advice too."""
 
     check: str
     result: str
@@ -14,6 +19,20 @@ class Finding(NamedTuple):
     advice: str = ""
     facts: dict[str, Any] | None = None
     """The same for programs, where the result is made of several facts."""
+
+
+def tell(findings: Iterable[Finding], *, json: bool) -> Exit:
+    """Prints them, one line each. Exit 1: something is missing."""
+    found = list(findings)
+    if json:
+        for finding in found:
+            print_json(finding._asdict())
+    else:
+        rows = [
+            {"": "ok" if f.ok else "!!", "check": f.check, "found": f.result, "what to do": f.advice} for f in found
+        ]
+        typer.echo(rows_text(rows))
+    return Exit.OK if all(finding.ok for finding in found) else Exit.UNPROVEN
 
 
 def mebibytes(count: int) -> str:

@@ -7,10 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import typer
-
-from tickplant.cli.common import Exit, print_json, rows_text
-from tickplant.cli.doctor.finding import Finding
+from tickplant.cli.common import Exit
+from tickplant.cli.doctor.finding import Finding, tell
 
 KERNEL_LEAST = (4, 17)
 """The first kernel that decrypts TLS for a reader."""
@@ -62,13 +60,4 @@ def _read(path: Path) -> str:
 
 def check(pipe_bytes: int, *, json: bool) -> Exit:
     """What the kernel gives, one line each. Exit 1: something is not as the router wants it; it runs all the same."""
-    findings = list(look_at_kernel(pipe_bytes))
-    if json:
-        for finding in findings:
-            print_json(finding._asdict())
-    else:
-        rows = [
-            {"": "ok" if f.ok else "!!", "check": f.check, "found": f.result, "what to do": f.advice} for f in findings
-        ]
-        typer.echo(rows_text(rows))
-    return Exit.OK if all(finding.ok for finding in findings) else Exit.UNPROVEN
+    return tell(look_at_kernel(pipe_bytes), json=json)
