@@ -6,12 +6,14 @@ ROW: pipes32 pipes8 lanes wall paced2000 paced50000 burst day. The server's thre
 worker have one core, the router the other (`wall`: all share both). Each run is verified by bench/tape/verify.c, which
 is no code of ours: count, bytes, checksum, symbol to pipe and order within a symbol. `pipes32` and `pipes8` alternate
 with a mode of one write a trade (`--single-writes`), the paced rows with bench/tape/chain.c. `lanes` has eight readers
-of a log, each a process, in front of the verifying worker (bridge.py). `burst` has two Python workers that manage
-400,000 trades/s each (slow.py) under 1,000,000/s for ten seconds, and tells the router's largest backlog and how long
-after the last trade it was caught up. Exit 1 where anything is bad.
+of a log, each a thread that checks what it reads (crates/core/examples/tape_reader.rs). `burst` has two Python workers
+that manage 400,000 trades/s each (slow.py) under 1,000,000/s for ten seconds, and tells the router's largest backlog
+and how long after the last trade it was caught up. `day` tells the latest delivery (`max_ns`), which is the backlog in
+time. Exit 1 where anything is bad. What is started here ends with this process, however that ends.
 
 Router CPU is the scheduler's account in ns over all threads of the router's process, from before the first trade until
-the worker has the last; the start of the interpreter is not in it.
+the worker has the last; the start of the interpreter is not in it. `router_busy` is that over the time of delivery: far
+below 1 the router waited, and a CPU-second says little.
 """
 
 from __future__ import annotations
@@ -32,15 +34,36 @@ from tickplant.clock import monotonic_ns, wall_ns
 from tickplant.tape.serve import TapeServer
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+READER = ROOT / "target" / "release" / "examples" / "tape_reader"
 ROUTER_CORE, OTHER_CORE = 1, 0
-GIVE_UP_S = 230.0
+GIVE_UP_S = 400.0
+LOOK_EVERY_S = 0.01
 LANE_BYTES = 6 << 30
 ROWS = ["pipes32", "pipes8", "lanes", "wall", "paced2000", "paced50000", "burst", "day"]
 
 
-def build(scratch: Path) -> None:
+def build(scratch: Path, row: str) -> None:
     for name in ("verify", "chain"):
         subprocess.run(["cc", "-O2", "-o", scratch / name, HERE / f"{name}.c"], check=True)
+    if row == "lanes":
+        example = ["cargo", "build", "-q", "--release", "-p", "tickplant-core", "--example", "tape_reader"]
+        subprocess.run(example, cwd=ROOT, check=True)
+
+
+@contextlib.contextmanager
+def ending(command: list[str], **how: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that ends with the block, and with this process where that is killed; its workers end with a router."""
+    child = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], **how)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
 
 
 def cpu_ns(pid: int) -> int:
@@ -80,7 +103,6 @@ def router_command(way: str, url: str, port: int, pipes: int, worker: list[str],
     if way == "lanes":
         # The readers share a core with the server: the memory holds all that they have not read yet.
         single = ["--log", str(scratch / "log"), "--log-bytes", str(LANE_BYTES)]
-        worker = ["taskset", "-c", str(OTHER_CORE), sys.executable, str(HERE / "bridge.py"), *worker]
     ours = os.environ.get("TICKPLANT_ROUTER", f"{sys.executable} -m tickplant").split()
     return [*ours, "route", url, "--pipes", str(pipes), *single, "--", *worker]
 
@@ -91,7 +113,9 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
     result.unlink(missing_ok=True)
     stamped = bool(tape.get("stamp"))
     worker = [str(scratch / "verify"), str(result), str(trades), str(int(stamped))]
-    if not shared and way != "lanes":
+    if way == "lanes":
+        worker = [str(READER), str(result), str(trades)]
+    if not shared:
         worker = ["taskset", "-c", str(OTHER_CORE), *worker]
     with (
         pinned(None if shared else OTHER_CORE),
@@ -99,19 +123,19 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
         (scratch / "router.log").open("wb") as log,
     ):
         command = router_command(way, server.url, server.port, pipes, worker, scratch)
-        with pinned(None if shared else ROUTER_CORE):
-            router = subprocess.Popen(command, stdout=log, stderr=log)
-        begun, before, most_kib = monotonic_ns(), 0, 0
-        while not result.exists() and router.poll() is None and monotonic_ns() - begun < GIVE_UP_S * 1e9:
-            if not any(client.trades for client in server.clients()):
-                # The command line, which the router takes the place of, is in neither.
-                before, most_kib = cpu_ns(router.pid), 0
-            most_kib = max(most_kib, anonymous_kib(router.pid))
-            subprocess.run(["sleep", "0.01"], check=True)
-        used = cpu_ns(router.pid) - before
-        sent = server.clients()[0] if server.clients() else None
-        router.terminate()
-        router.wait(20)
+        with contextlib.ExitStack() as stack:
+            with pinned(None if shared else ROUTER_CORE):
+                router = stack.enter_context(ending(command, stdout=log, stderr=log))
+            begun, before, most_kib = monotonic_ns(), 0, 0
+            while not result.exists() and router.poll() is None and monotonic_ns() - begun < GIVE_UP_S * 1e9:
+                if not any(client.trades for client in server.clients()):
+                    # The command line, which the router takes the place of, is in neither.
+                    before, most_kib = cpu_ns(router.pid), 0
+                most_kib = max(most_kib, anonymous_kib(router.pid))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    router.wait(LOOK_EVERY_S)
+            used = cpu_ns(router.pid) - before
+            sent = server.clients()[0] if server.clients() else None
     if not result.exists():
         return {"way": way, "failed": (scratch / "router.log").read_text()[-2000:]}
     told = json.loads(result.read_text())
@@ -128,6 +152,7 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
         "million_per_cpu_s": trades / used * 1000 if used > 0 else None,
         "million_per_s": trades / told["elapsed_ns"] * 1000,
         "router_cpu_s": used / 1e9,
+        "router_busy": used / told["elapsed_ns"],
         "anonymous_kib": most_kib,
     }
 
@@ -144,17 +169,16 @@ def burst(scratch: Path, trades: int) -> dict[str, Any]:
         command = router_command("route", server.url, server.port, 2, worker, scratch)
         at = command.index("--")
         command[at:at] = ["--spawn", "each", "--once", "--json", "--grace-ms", "120000"]
-        router = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-        begun, most, most_kib, told, over = monotonic_ns(), 0, 0, {}, 0
-        assert router.stdout is not None
-        for line in router.stdout:
-            told = json.loads(line)
-            waiting = sum(pipe["queued_bytes"] + pipe["unread_bytes"] for pipe in told["pipes"])
-            most, most_kib = max(most, waiting), max(most_kib, anonymous_kib(router.pid))
-            if not over and server.clients() and server.clients()[0].complete:
-                over = monotonic_ns()
-        ended = monotonic_ns()
-        router.wait(20)
+        with ending(command, stdout=subprocess.PIPE, stderr=log) as router:
+            begun, most, most_kib, told, over = monotonic_ns(), 0, 0, {}, 0
+            assert router.stdout is not None
+            for line in router.stdout:
+                told = json.loads(line)
+                waiting = sum(pipe["queued_bytes"] + pipe["unread_bytes"] for pipe in told["pipes"])
+                most, most_kib = max(most, waiting), max(most_kib, anonymous_kib(router.pid))
+                if not over and server.clients() and server.clients()[0].complete:
+                    over = monotonic_ns()
+            ended = monotonic_ns()
     got = [json.loads(file.read_text()) for file in scratch.glob("slow.*")]
     count, bad = sum(one["trades"] for one in got), sum(one["bad"] for one in got)
     return {
@@ -203,19 +227,30 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trades", type=int)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--way", help="one of the row's ways alone")
     parser.add_argument("--speed", type=int, default=200)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     ways, options = ([], {}) if arguments.row == "burst" else rows(arguments.row, arguments)
+    ways = [way for way in ways if arguments.way in (None, way)]
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder))
+        build(Path(folder), arguments.row)
         for _ in range(arguments.rounds if arguments.row == "burst" else 0):
             runs.append(burst(Path(folder), arguments.trades or 10_006_000))
             ways = ["burst"]
         for _ in range(arguments.rounds if arguments.row != "burst" else 0):
             runs += [measure(way, scratch=Path(folder), **options) for way in ways]
-    names = ["million_per_cpu_s", "million_per_s", "p50_ns", "p99_ns", "p999_ns", "max_ns", "anonymous_kib"]
+    names = [
+        "million_per_cpu_s",
+        "million_per_s",
+        "router_busy",
+        "p50_ns",
+        "p99_ns",
+        "p999_ns",
+        "max_ns",
+        "anonymous_kib",
+    ]
     names += ["backlog_bytes", "spilled_bytes", "caught_up_after_ns"]
     medians = {
         way: {

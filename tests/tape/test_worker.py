@@ -85,6 +85,12 @@ def test_descriptors_are_the_numbers_at_the_end():
     assert worker.descriptors(["abc"]) == []
 
 
+def test_a_number_of_the_workers_own_is_no_descriptor(monkeypatch):
+    monkeypatch.setenv("TICKPLANT_PLACES", "2")
+    assert worker.descriptors(["abc", "400000", "6", "8"]) == [6, 8]
+    assert worker.descriptors(["one_of_its_children", "8"]) == [8]
+
+
 def test_a_worker_process_reads_what_it_inherits():
     [end] = piped(framed([b'{"sym":"A","p":1}', b'{"sym":"B","p":2.5}']))
     program = "from tickplant.tape import worker\nprint(sum(trade['p'] for trade in worker.trades()))"

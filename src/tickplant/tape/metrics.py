@@ -29,6 +29,7 @@ _PIPE_TOTALS = {
 _PIPE_GAUGES = {
     "queued_bytes": "Bytes that wait in the router.",
     "unread_bytes": "Bytes in the pipe that nobody has read yet.",
+    "failures": "Deaths of workers in a row, each before it had read much.",
     "stalled": "1: nobody drains the pipe.",
     "down": "1: the worker is gone and another is to come.",
     "broken": "1: nobody will read the pipe any more.",

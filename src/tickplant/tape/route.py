@@ -16,6 +16,8 @@ from tickplant.errors import ConfigError
 
 PIPE_BYTES_LEAST, PIPE_BYTES_MOST = 64 << 10, 2 << 30
 PIPES_MOST = 1000
+# More than `tickplant.tape.worker` or a buffered file of any common language reads ahead.
+REDELIVER_BYTES = 256 << 10
 
 
 class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +34,7 @@ class RouteSettings(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str | None = None
     spawn: Literal["one", "each"] = "one"
     on_death: Literal["restart", "fail-over", "stop"] | None = None
-    redeliver_bytes: int = 0
+    redeliver_bytes: int = REDELIVER_BYTES
     marks: bool = False
     shard_by: Literal["hash", "alphabet", "file"] = "hash"
     map: dict[str, int] = msgspec.field(default_factory=dict)

@@ -31,7 +31,8 @@ import msgspec
 if TYPE_CHECKING:
     from tickplant._native import TapeShard
 
-READ_BYTES = 1 << 20
+# What a read takes, and so what is lost with this process: less than the router's `--redeliver-bytes` by default.
+READ_BYTES = 192 << 10
 MESSAGE_BYTES_MOST = 64 << 20
 _LENGTH = struct.Struct("<I")
 _SHARD = re.compile(r"(?P<log>.+)#(?P<shard>[0-9]{1,5})(@(?P<start>first|end|[0-9]+))?")
@@ -86,7 +87,10 @@ class Splitter:
 
 
 def descriptors(arguments: Sequence[str] | None = None) -> list[int]:
-    """The pipes' descriptors: the whole numbers at the end of the arguments (of this process, if none are given)."""
+    """The pipes' descriptors: the whole numbers at the end of the arguments (of this process, if none are given).
+
+    Where a number of the worker's own stands before them, TICKPLANT_PLACES, which the router sets, says how many count.
+    """
     return [int(place) for place in _last(arguments, lambda text: text.isascii() and text.isdigit())]
 
 
@@ -101,7 +105,8 @@ def _last(arguments: Sequence[str] | None, fits: Callable[[str], bool]) -> list[
         if not fits(argument):
             break
         found.append(argument)
-    return found[::-1]
+    given = os.environ.get("TICKPLANT_PLACES", "")
+    return found[: int(given) if given.isdecimal() else None][::-1]
 
 
 def messages(places: Sequence[int | str] | None = None) -> Iterator[tuple[int | str, list[bytes]]]:

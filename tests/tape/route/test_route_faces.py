@@ -66,7 +66,7 @@ def test_metrics_tell_the_account_and_whether_the_router_is_ready(tapes, tmp_pat
 
 
 def pipe(**changed: int) -> dict[str, int]:
-    names = "messages written_bytes queued_bytes unread_bytes dropped spilled_bytes redelivered restarts"
+    names = "messages written_bytes queued_bytes unread_bytes dropped spilled_bytes redelivered restarts failures"
     return dict.fromkeys(names.split(), 0) | {"stalled": 0, "down": 0, "broken": 0} | changed
 
 

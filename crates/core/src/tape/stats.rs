@@ -106,6 +106,8 @@ pub struct PipeReport {
     pub broken: bool,
     /// Readers that followed one that died.
     pub restarts: u64,
+    /// Deaths of readers in a row, each before it had read much.
+    pub failures: u64,
     /// Messages that were given to its reader although another may have read them before.
     pub redelivered: u64,
 }

@@ -49,7 +49,7 @@ from tickplant.cli.tape.options import (
     ViewOption,
 )
 from tickplant.errors import ConfigError
-from tickplant.tape.route import RouteSettings, run, with_map
+from tickplant.tape.route import REDELIVER_BYTES, RouteSettings, run, with_map
 
 KEY_VARIABLE = "TICKPLANT_AUTH"
 
@@ -61,7 +61,7 @@ def route(
     cwd: CwdOption = None,
     spawn: SpawnOption = Spawn.ONE,
     on_death: OnDeathOption = None,
-    redeliver_bytes: RedeliverBytesOption = 0,
+    redeliver_bytes: RedeliverBytesOption = REDELIVER_BYTES,
     marks: MarksOption = False,
     shard_by: ShardByOption = Shard.HASH,
     map_file: MapFileOption = None,

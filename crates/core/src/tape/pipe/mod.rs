@@ -262,6 +262,11 @@ impl Pipe {
         remains
     }
 
+    /// Place in the stream up to which it was read.
+    pub fn read_to(&self) -> u64 {
+        self.place.saturating_sub(self.unread_bytes())
+    }
+
     /// Bytes in the pipe that nobody has read yet. It works on the write end.
     pub fn unread_bytes(&self) -> u64 {
         if self.taken_back {

@@ -8,17 +8,26 @@
 use super::report::say;
 use super::{Fault, Router};
 use crate::clock::{Backoff, Clock, Nanos, MILLISECOND, SECOND};
+use crate::tape::pipe::Pipe;
 use crate::tape::scan::{kind_of, Kind};
 use crate::tape::OnDeath;
 use std::os::fd::OwnedFd;
 
-const BACKOFF: Backoff = Backoff { first: 100 * MILLISECOND, most: 10 * SECOND };
-/// A worker that lived so long died of something new.
+/// The first worker after one that worked comes soon; those after workers that fail one after the other wait as connections do.
+const SOON: Nanos = 100 * MILLISECOND;
+const BACKOFF: Backoff = Backoff { first: SECOND, most: 30 * SECOND };
+/// A worker that lived so long, or read so many bytes, died of something new: it was no message that kills whoever reads it.
 const SOUND_AFTER: Nanos = 10 * SECOND;
+const SOUND_BYTES: u64 = 64 << 10;
 
 /// The message in the stream that tells how many behind it may have been read before, by the reader of that pipe.
 fn mark(pipe: usize, messages: u64) -> Vec<u8> {
     format!(r#"{{"ev":"redelivered","pipe":{pipe},"messages":{messages}}}"#).into_bytes()
+}
+
+/// How far some pipes' streams were read, added up.
+fn read_to(pipes: &[Pipe]) -> u64 {
+    pipes.iter().map(Pipe::read_to).sum()
 }
 
 impl Router {
@@ -38,14 +47,24 @@ impl Router {
     fn plan_restart(&mut self, number: usize) {
         let now = self.clock.now();
         let post = &mut self.posts[number];
-        self.pipes[post.pipes.clone()].iter_mut().for_each(|pipe| pipe.hold());
-        if now.saturating_sub(post.started_at) >= SOUND_AFTER {
+        let pipes = &mut self.pipes[post.pipes.clone()];
+        pipes.iter_mut().for_each(Pipe::hold);
+        let read = read_to(pipes).saturating_sub(post.began);
+        if now.saturating_sub(post.started_at) >= SOUND_AFTER || read >= SOUND_BYTES {
             post.failures = 0;
         }
-        let wait = BACKOFF.wait(&mut self.rng, post.failures);
+        let wait = match post.failures {
+            0 => SOON + self.rng.below(SOON / 2),
+            failures => BACKOFF.wait(&mut self.rng, failures - 1),
+        };
         post.failures = post.failures.saturating_add(1);
+        pipes.iter_mut().for_each(|pipe| pipe.report.failures = u64::from(post.failures));
         (post.due, post.left_at) = (Some(now + wait), None);
-        say(&format!("worker {number} is started anew in {:.1} s", wait as f64 / SECOND as f64));
+        let often = match post.failures {
+            1 => String::new(),
+            failures => format!(", having failed {failures} times without reading much"),
+        };
+        say(&format!("worker {number} is started anew in {:.1} s{often}", wait as f64 / SECOND as f64));
     }
 
     /// Starts the workers that are due, and ends those that read no more.
@@ -74,6 +93,7 @@ impl Router {
     fn restart(&mut self, number: usize, now: Nanos) -> Result<(), Fault> {
         let range = self.posts[number].pipes.clone();
         let again: Vec<u64> = self.pipes[range.clone()].iter_mut().map(|pipe| pipe.take_back()).collect();
+        let began = read_to(&self.pipes[range.clone()]);
         let ends: Vec<(OwnedFd, OwnedFd)> = range.clone().map(|pipe| self.open_pipe(pipe)).collect::<Result<_, _>>()?;
         let (reads, writes): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         let restarts = self.posts[number].restarts + 1;
@@ -89,6 +109,7 @@ impl Router {
         }
         let post = &mut self.posts[number];
         (post.worker, post.started_at, post.restarts, post.due) = (worker, now, restarts, None);
+        post.began = began;
         say(&format!(
             "worker {number} runs anew (restart {restarts}); messages given again, the first of each pipe: {}",
             counts.join(",")

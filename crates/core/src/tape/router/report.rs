@@ -9,10 +9,15 @@ impl Router {
     /// Ten times a second: stalled pipes, the account.
     pub(super) fn look(&mut self, last: bool) {
         let now = self.clock.now();
-        if self.pipes.is_empty() || now < self.next_look && !last {
+        if now < self.next_look && !last {
             return;
         }
+        // A time that stood still would make every wait one of no length.
         self.next_look = now + LOOK_EVERY;
+        if self.pipes.is_empty() && !self.settings.lanes {
+            // They are closed: what was told of them last stands.
+            return;
+        }
         for (number, (pipe, watch)) in self.pipes.iter_mut().zip(&mut self.watches).enumerate() {
             let unread = pipe.unread_bytes();
             let read = pipe.report.written_bytes.saturating_sub(unread);

@@ -20,8 +20,10 @@ pub(super) struct Post {
     pub(super) started_at: Nanos,
     /// When the next worker is to start, where this one has died.
     pub(super) due: Option<Nanos>,
-    /// Deaths in a row, each soon after its start.
+    /// Deaths in a row, each before much was read.
     pub(super) failures: u32,
+    /// Where in its pipes' streams this worker began to read, added up.
+    pub(super) began: u64,
     pub(super) restarts: u64,
     /// Since when a pipe of it has no reader although it lives.
     pub(super) left_at: Option<Nanos>,
@@ -29,7 +31,7 @@ pub(super) struct Post {
 
 impl Post {
     fn new(worker: Worker, pipes: Range<usize>, started_at: Nanos) -> Self {
-        Self { worker, pipes, started_at, due: None, failures: 0, restarts: 0, left_at: None }
+        Self { worker, pipes, started_at, due: None, failures: 0, began: 0, restarts: 0, left_at: None }
     }
 
     /// Nobody stands here and nobody will.
@@ -102,10 +104,13 @@ impl Router {
             }
             _ => fds.iter().map(ToString::to_string).collect(),
         };
+        // A worker's own last argument may be a number too.
+        let count = format!("TICKPLANT_PLACES={}", places.len());
+        let variables: Vec<_> =
+            variables.iter().chain([&count]).map(|variable| text(variable)).collect::<Result<_, _>>()?;
         let folder = self.settings.cwd.as_ref().map(|folder| text(&folder.to_string_lossy())).transpose()?;
         let command: Vec<_> =
             self.settings.command.iter().cloned().chain(places).map(|word| text(&word)).collect::<Result<_, _>>()?;
-        let variables: Vec<_> = variables.iter().map(|variable| text(variable)).collect::<Result<_, _>>()?;
         Worker::start(&command, folder.as_deref(), &fds, &variables)
             .map_err(|error| limits("no worker can be started", &error))
     }
