@@ -1,4 +1,7 @@
 //! A frame of this venue is judged alike by its strict scanner and by the tolerant reader, and never panics.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|frame: &[u8]| tickplant_fuzz::decode("kraken_v1", frame));
+#[path = "../../crates/core/tests/twins/decode.rs"]
+mod decode;
+
+libfuzzer_sys::fuzz_target!(|frame: &[u8]| decode::take("kraken_v1", frame));

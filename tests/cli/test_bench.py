@@ -40,7 +40,7 @@ def test_every_venues_recording_is_measured_and_proven(recorded, venue):
     if venue == "kraken":
         assert sum(row["checksums_passed"] for row in measured["instruments"]) > 5000
     stages = measured["stages"]
-    assert set(stages) == {"decode", "apply", "verify", "records", "journal"}
+    assert set(stages) == {"decode", "apply", "verify", "records", "journal", "waited"}
     # The parts are differences, so together they are the whole, but for their rounding.
     assert abs(sum(stage["ns"] for stage in stages.values()) - measured["ns_per_message"]) < 1
     assert measured["allocations_per_message"] < 0.01
@@ -62,3 +62,9 @@ def test_what_is_no_recording(tmp_path, capsys):
     path.write_text('1800000000000000000 {"hello":"world"}\n')
     assert call(["bench", "replay", str(path)]) == 6
     assert "name one with --venue" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_shown_and_the_usage_is_wrong(capsys):
+    assert call(["bench"]) == 2
+    shown = capsys.readouterr()
+    assert "replay" in shown.out + shown.err

@@ -157,11 +157,21 @@ def compare(row, wanted: dict[str, Any]) -> None:
 
 
 def touches(history) -> Iterator[tuple[Twin, int, bool, Happened]]:
-    """After each applied message: the twin, the instrument and whether its best levels or its state changed."""
+    """After each applied message or change of a state: the twin, the instrument and whether its best levels or its
+    state changed."""
     twin, before = Twin(), {}
-    for happened in (one for one in history if not isinstance(one.event, Turn)):
-        if twin.take(happened):
-            number = happened.event.instrument
+    for happened in history:
+        applied = twin.take(happened)
+        match happened.event:
+            case Turn(instrument=0):
+                numbers = [1, 2]
+            case Turn(instrument=number):
+                numbers = [number]
+            case Message(instrument=number):
+                numbers = [number] if applied else []
+            case _:
+                numbers = []
+        for number in (number for number in numbers if twin.plain[number].joined):
             touch = (twin.best(number), twin.states[number])
             yield twin, number, before.get(number) != touch, happened
             before[number] = touch
@@ -257,18 +267,19 @@ def check_measured(stream, schema: str, measure, **options) -> None:
         history = write(Path(path), stream, two_lanes=False)
         log = tp.Log.open(Path(path) / "log")
         found = [row for batch in log.records(schema=schema, **options) for row in batch]
-        by_index, seen = {row.index: row for row in found}, set()
+        by_place, seen = {(row.index, row.instrument_id): row for row in found}, set()
         before: dict[int, Any] = {}
         for twin, number, changed, happened in touches(history):
             wanted = measure(twin.plain[number])
             if changed or before.get(number) != wanted:
-                row = by_index[happened.index]
+                row = by_place[happened.index, number]
+                assert row.state == twin.states[number]
                 assert exactly(row.extra, wanted) == wanted
                 assert (row.bids, row.asks) == twin.best(number)
-                seen.add(row.index)
+                seen.add((happened.index, number))
             before[number] = wanted
         # The same value at another scale is a change of what the venue wrote.
-        extra = [row for row in found if row.index not in seen]
+        extra = [row for row in found if (row.index, row.instrument_id) not in seen]
         assert all(row.changes > 0 for row in extra)
         for start in range(log.position()["one"] + 1):
             later = [row for batch in log.records(schema=schema, start={"one": start}, **options) for row in batch]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from tickplant import clock
+from tickplant.cli.main import call
 from tickplant.errors import LogError
 from tickplant.tape import worker
 from tickplant.tape.serve import TapeServer
@@ -73,7 +75,7 @@ def test_workers_of_a_log_get_every_trade_once(tmp_path, spawn, shards):
     assert not list(Path("/dev/shm").glob(f"tickplant-{json.loads((tmp_path / 'log/log.json').read_text())['id']}"))
 
 
-def test_a_recorded_tape_is_read_again_and_a_second_run_follows_the_first(tmp_path):
+def test_a_recorded_tape_is_read_again_and_a_second_run_follows_the_first(tmp_path, capsys):
     log = tmp_path / "log"
     for run in (1, 2):
         with TapeServer(symbols=50, trades=20_000, close=True, no_handshake=True) as server:
@@ -83,6 +85,12 @@ def test_a_recorded_tape_is_read_again_and_a_second_run_follows_the_first(tmp_pa
         shards = taken(log, 2)
         assert sum(map(len, shards)) == 20_000 * run
         whole([trades[-len(trades) // run :] for trades in shards], 20_000)
+    # It holds no venue's records, which the command that prints those says instead of nothing.
+    assert call(["tail", "--log", str(log)]) == 4
+    said = capsys.readouterr().err
+    place = re.search(r"places=\['(.+)'\]", said)
+    assert place, said
+    assert sum(len(found) for _, found in worker.messages([place[1]])) > 0
 
 
 def test_pipes_and_the_record_hold_the_same(tmp_path):

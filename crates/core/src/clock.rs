@@ -67,6 +67,16 @@ pub fn monotonic() -> Nanos {
     read(rustix::time::ClockId::Monotonic)
 }
 
+/// Time that the calling thread has run on a processor: what it costs, however many share the machine.
+pub fn thread_cpu() -> Nanos {
+    read(rustix::time::ClockId::ThreadCPUTime)
+}
+
+/// The same of all threads of the process.
+pub fn process_cpu() -> Nanos {
+    read(rustix::time::ClockId::ProcessCPUTime)
+}
+
 fn read(id: rustix::time::ClockId) -> Nanos {
     let time = rustix::time::clock_gettime(id);
     time.tv_sec as u64 * SECOND + time.tv_nsec as u64

@@ -96,9 +96,11 @@ impl Importer {
             if self.wishes.is_empty() {
                 return Ok(());
             }
-            for wish in std::mem::take(&mut self.wishes) {
-                self.carry_out(wish)?;
-            }
+            // Carrying out adds none until the next commit; the memory serves the next turn.
+            let mut wishes = std::mem::take(&mut self.wishes);
+            let done = wishes.drain(..).try_for_each(|wish| self.carry_out(wish));
+            self.wishes = wishes;
+            done?;
         }
     }
 

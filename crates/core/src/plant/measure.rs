@@ -3,11 +3,12 @@
 //! [`Replay`] takes a recording round after round through one [`Importer`], each round as a new connection, so that a round
 //! begins with the resync of every book. [`stages`] takes it through growing parts of the way; what a part adds to the one
 //! before is its share. Nothing is measured inside of a message, so the figures are those of the code that users run.
+//! What parts cost is processor time of the thread, which others on the machine do not lengthen.
 
 use super::import::{names, Importer};
 use super::Histogram;
 use crate::book::{Book, Checksum, Spec};
-use crate::clock::{monotonic, Nanos, SECOND};
+use crate::clock::{monotonic, process_cpu, thread_cpu, Nanos, SECOND};
 use crate::event::{Change, Decode, Decoded, Event, Row};
 use crate::log::LogError;
 use crate::record::Reason;
@@ -92,6 +93,9 @@ pub type Meter = fn() -> Memory;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Round {
     pub nanos: Nanos,
+    /// Of these the thread ran so many on a processor, and so many others of the process did: they make memory.
+    pub cpu: Nanos,
+    pub cpu_helpers: Nanos,
     /// Allocations until a tenth of the messages was taken, the resync of every book among them, and after it.
     pub allocations_resync: u64,
     pub allocations_steady: u64,
@@ -126,7 +130,8 @@ impl Replay {
     pub fn round(&mut self, mut times: Option<&mut Histogram>) -> Result<Round, LogError> {
         let offset = self.rounds * (self.recording.length() + PAUSE);
         self.rounds += 1;
-        let (begin, start) = ((self.meter)().allocations, monotonic());
+        let begin = (self.meter)().allocations;
+        let (start, cpu, cpu_all) = (monotonic(), thread_cpu(), process_cpu());
         for connection in (0..self.connections).filter(|_| offset > 0) {
             self.importer.reopen(self.recording.first_at() + offset - PAUSE / 2, connection)?;
         }
@@ -149,9 +154,12 @@ impl Replay {
                 warm = (self.meter)().allocations;
             }
         }
-        let (nanos, end) = (monotonic() - start, (self.meter)());
+        let (nanos, cpu, cpu_all) = (monotonic() - start, thread_cpu() - cpu, process_cpu() - cpu_all);
+        let end = (self.meter)();
         Ok(Round {
             nanos,
+            cpu,
+            cpu_helpers: cpu_all.saturating_sub(cpu),
             allocations_resync: warm - begin,
             allocations_steady: end.allocations - warm,
             bytes: end.bytes - self.bytes_before,
@@ -176,7 +184,7 @@ impl Replay {
     }
 }
 
-/// The whole recording's time by growing parts of the way, in ns.
+/// The whole recording's time by growing parts of the way, in ns of the thread on a processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
     pub decode: Nanos,
@@ -200,7 +208,7 @@ pub fn stages(recording: &Recording, plan: &Plan, decoder: &dyn Fn() -> Option<B
 }
 
 fn decode_all(recording: &Recording, decoder: &mut dyn Decode) -> Nanos {
-    let (mut out, start) = (Decoded::default(), monotonic());
+    let (mut out, start) = (Decoded::default(), thread_cpu());
     for (_, kind, body) in recording.inputs() {
         out.clear();
         // What is refused costs what it costs; the session tells of it.
@@ -209,7 +217,7 @@ fn decode_all(recording: &Recording, decoder: &mut dyn Decode) -> Nanos {
             Kind::Reply(_) => decoder.decode_reply(body, &mut out),
         };
     }
-    monotonic() - start
+    thread_cpu() - start
 }
 
 fn apply_all(recording: &Recording, plan: &Plan, decoder: &mut dyn Decode) -> Nanos {
@@ -244,20 +252,20 @@ fn apply_all(recording: &Recording, plan: &Plan, decoder: &mut dyn Decode) -> Na
             messages.push((book, event.snapshot || plan.book.whole, start..rows.len()));
         }
     }
-    let (mut changes, start): (Vec<Change>, _) = (Vec::new(), monotonic());
+    let (mut changes, start): (Vec<Change>, _) = (Vec::new(), thread_cpu());
     for (book, whole, range) in messages {
         changes.clear();
         let (Some(book), Some(rows)) = (books.get_mut(book), rows.get(range)) else { continue };
         let _ = if whole { book.load(rows, &mut changes) } else { book.apply(rows, &mut changes) };
     }
-    monotonic() - start
+    thread_cpu() - start
 }
 
 /// A session without a lane: connections open when they are wished, and snapshots are answered as the recording has them.
 fn step_all(recording: &Recording, mut session: Session) -> Nanos {
     let (mut out, mut kept) = (Out::new(0), BTreeMap::<usize, &[u8]>::new());
     let (mut fetches, mut wishes): (Vec<(u64, String)>, Vec<Wish>) = (Vec::new(), Vec::new());
-    let start = monotonic();
+    let start = thread_cpu();
     session.step(recording.first_at(), Input::Start { plan: b"", seed: 0 }, &mut out);
     for (at, kind, body) in recording.inputs() {
         match kind {
@@ -272,7 +280,7 @@ fn step_all(recording: &Recording, mut session: Session) -> Nanos {
             carry_out(at, wish, &mut fetches, &mut session, &mut out);
         }
     }
-    monotonic() - start
+    thread_cpu() - start
 }
 
 fn answer<'a>(

@@ -5,7 +5,7 @@
 
 use super::replica::Replica;
 use crate::decimal::Decimal;
-use crate::record::{Side, UNDEF_I64};
+use crate::record::{Action, Side, UNDEF_I64};
 use bytemuck::{Pod, Zeroable};
 
 /// Digits of the microprice behind the price's own.
@@ -141,13 +141,14 @@ pub(super) fn depth(replica: &Replica, basis_points: u32) -> DepthTail {
         let (mut sum, mut count) = (Sum::ZERO, 0u32);
         for level in book.levels(side) {
             match place(&level.price, side, &bid.price, &ask.price, basis_points) {
-                Place::Within => {
+                Some(Place::Within) => {
                     sum.add(i128::from(level.size.mantissa), level.size.scale);
                     count = count.saturating_add(1);
                 }
                 // A crossed book begins on the other side of the mid price.
-                Place::Beyond => {}
-                Place::Behind => break,
+                Some(Place::Beyond) => {}
+                // A number too large for this is not within.
+                Some(Place::Behind) | None => break,
             }
         }
         (sum, count)
@@ -156,6 +157,19 @@ pub(super) fn depth(replica: &Replica, basis_points: u32) -> DepthTail {
     let depth_scale = bids.scale().max(asks.scale());
     let (bid_depth, ask_depth) = (bids.at(depth_scale), asks.at(depth_scale));
     DepthTail { bid_depth, ask_depth, bid_levels, ask_levels, basis_points, depth_scale, reserved: [0; 3] }
+}
+
+/// Whether the last message changed a level within the band, where the best prices are as before it.
+pub(super) fn depth_is_touched(replica: &Replica, basis_points: u32) -> bool {
+    let book = replica.book();
+    let (Some(bid), Some(ask)) = (book.best(Side::Bid), book.best(Side::Ask)) else { return true };
+    replica.told().iter().any(|change| match change.action {
+        Action::Add | Action::Modify | Action::Cancel => {
+            let place = place(&change.price, change.side, &bid.price, &ask.price, basis_points);
+            !matches!(place, Some(Place::Beyond | Place::Behind))
+        }
+        _ => true,
+    })
 }
 
 /// Where a price stands to the band around the mid price.
@@ -168,19 +182,16 @@ enum Place {
 }
 
 /// Within is `|price - mid| <= mid * bp / 10000`, in whole numbers: `|2 * price - (bid + ask)| * 10000 <= (bid + ask) * bp`.
-/// A number too large for this is not within.
-fn place(price: &Decimal, side: Side, bid: &Decimal, ask: &Decimal, basis_points: u32) -> Place {
+/// None where a number is too large for this.
+fn place(price: &Decimal, side: Side, bid: &Decimal, ask: &Decimal, basis_points: u32) -> Option<Place> {
     let scale = price.scale.max(bid.scale).max(ask.scale);
     let at = |number: &Decimal| widen(i128::from(number.mantissa), number.scale, scale);
-    let place = || {
-        let both = at(bid)?.checked_add(at(ask)?)?;
-        let away = at(price)?.checked_mul(2)?.checked_sub(both)?;
-        if away.checked_abs()?.checked_mul(10_000)? <= both.checked_mul(i128::from(basis_points))? {
-            return Some(Place::Within);
-        }
-        Some(if (away > 0) == (side == Side::Bid) { Place::Beyond } else { Place::Behind })
-    };
-    place().unwrap_or(Place::Behind)
+    let both = at(bid)?.checked_add(at(ask)?)?;
+    let away = at(price)?.checked_mul(2)?.checked_sub(both)?;
+    if away.checked_abs()?.checked_mul(10_000)? <= both.checked_mul(i128::from(basis_points))? {
+        return Some(Place::Within);
+    }
+    Some(if (away > 0) == (side == Side::Bid) { Place::Beyond } else { Place::Behind })
 }
 
 /// What an order of this size would meet on both sides.
@@ -202,6 +213,26 @@ pub(super) fn impact(replica: &Replica, size: &Decimal) -> ImpactTail {
         cost_scale,
         reserved: [0; 5],
     }
+}
+
+/// Whether the last message changed a level that an order of this size met before it, or would meet now.
+pub(super) fn impact_is_touched(replica: &Replica, size: &Decimal, held: &ImpactTail) -> bool {
+    replica.told().iter().any(|change| {
+        let (last, filled) = match change.side {
+            Side::Ask => (held.buy_px, held.buy_sz),
+            Side::Bid => (held.sell_px, held.sell_sz),
+            Side::None => return true,
+        };
+        let is_whole = Decimal::new(filled, held.impact_sz_scale).cmp_value(size).is_ge();
+        if last == UNDEF_I64 || filled == UNDEF_I64 || !is_whole {
+            return true;
+        }
+        let behind = match change.side {
+            Side::Bid => std::cmp::Ordering::Less,
+            _ => std::cmp::Ordering::Greater,
+        };
+        change.price.cmp_value(&Decimal::new(last, held.impact_px_scale)) != behind
+    })
 }
 
 struct Sweep {

@@ -14,6 +14,7 @@ mod row;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use as_of::{book_at, AsOf, Moment};
 pub use checkpointer::Checkpointer;

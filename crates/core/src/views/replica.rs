@@ -21,8 +21,8 @@ pub enum Fed {
 pub struct Replica {
     book: Book,
     rows: Vec<Row>,
-    /// What the book says that it changed: of no use here, kept for its memory.
-    scratch: Vec<Change>,
+    /// What the book says that the last applied message changed.
+    told: Vec<Change>,
     clears: bool,
     joined: bool,
     state: u8,
@@ -38,7 +38,7 @@ impl Default for Replica {
         Self {
             book: Book::new(Spec { depth: 0, truncate: false, checksum: Checksum::None }),
             rows: Vec::new(),
-            scratch: Vec::new(),
+            told: Vec::new(),
             clears: false,
             joined: false,
             state: BookState::Syncing as u8,
@@ -78,10 +78,10 @@ impl Replica {
     }
 
     fn apply(&mut self, index: u64, line: &Level) {
-        self.scratch.clear();
+        self.told.clear();
         let done = match self.clears {
-            true => self.book.load(&self.rows, &mut self.scratch),
-            false => self.book.apply(&self.rows, &mut self.scratch),
+            true => self.book.load(&self.rows, &mut self.told),
+            false => self.book.apply(&self.rows, &mut self.told),
         };
         self.joined = true;
         self.state = line.state;
@@ -157,6 +157,11 @@ impl Replica {
     /// Levels that the last applied message changed.
     pub fn changes(&self) -> u32 {
         self.changes
+    }
+
+    /// What the last applied message changed, as the book tells it.
+    pub(super) fn told(&self) -> &[Change] {
+        &self.told
     }
 
     /// The last event time that the venue gave; UNDEF before the first.

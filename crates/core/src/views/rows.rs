@@ -3,7 +3,7 @@
 use super::consolidated::{Best, Consolidated};
 use super::measures;
 use super::replica::{Fed, Replica};
-use super::row::{RowHead, RowLevel};
+use super::write::{write_book, write_row, Head};
 use crate::book::Level as BookLevel;
 use crate::clock::{Nanos, SECOND};
 use crate::decimal::Decimal;
@@ -76,19 +76,29 @@ impl View {
     pub fn kinds(&self) -> &'static [Kind] {
         match self {
             Self::Every { .. } | Self::Tbbo => &[Kind::Level, Kind::Trade, Kind::Status],
-            Self::Consolidated { .. } => &[Kind::Level, Kind::Status],
-            _ => &[Kind::Level],
+            Self::Mbp { .. } => &[Kind::Level],
+            _ => &[Kind::Level, Kind::Status],
         }
     }
 
-    /// Appends what a row of `depth` or `impact` measures.
+    /// What a row of `depth` or `impact` measures.
     fn measure(&self, replica: &Replica, tail: &mut Vec<u8>) {
+        tail.clear();
         match self {
             Self::Depth { basis_points } => {
                 tail.extend_from_slice(bytemuck::bytes_of(&measures::depth(replica, *basis_points)));
             }
             Self::Impact { size } => tail.extend_from_slice(bytemuck::bytes_of(&measures::impact(replica, size))),
             _ => {}
+        }
+    }
+
+    /// Whether the last message can have changed what is measured, where the best prices are as before.
+    fn is_touched(&self, replica: &Replica, tail: &[u8]) -> bool {
+        match self {
+            Self::Depth { basis_points } => measures::depth_is_touched(replica, *basis_points),
+            Self::Impact { size } => measures::impact_is_touched(replica, size, &bytemuck::pod_read_unaligned(tail)),
+            _ => false,
         }
     }
 
@@ -107,6 +117,11 @@ type Seen = Option<(Decimal, Decimal, u32)>;
 /// Best bid, best ask and the state.
 type Touch = (Seen, Seen, u8);
 
+/// The best prices of a touch.
+fn prices((bid, ask, _): &Touch) -> [Option<Decimal>; 2] {
+    [bid, ask].map(|seen| seen.map(|(price, ..)| price))
+}
+
 impl Replica {
     fn touch(&self) -> Touch {
         let seen = |side| self.book().best(side).map(|level| (level.price, level.size, level.count));
@@ -118,8 +133,9 @@ impl Replica {
 struct Viewed {
     replica: Replica,
     touch: Option<Touch>,
-    /// The measures of the last row.
+    /// The measures as they stand, and memory for those before them.
     tail: Vec<u8>,
+    tail_before: Vec<u8>,
     /// The last sale.
     trade: Option<Trade>,
     /// The best levels changed, or a trade came, in the present interval.
@@ -135,11 +151,36 @@ impl Viewed {
         turned
     }
 
-    fn write_touch(&self, out: &mut Vec<u8>) -> Result<(), ViewError> {
-        let (price_scale, size_scale) = write_book(&self.replica, 1, out)?;
+    fn write_touch(&self, head: &Head, out: &mut Vec<u8>) -> Result<(), ViewError> {
+        let (price_scale, size_scale) = write_book(head, &self.replica, 1, out)?;
         let at = |level: BookLevel| Some((level.price.rescale(price_scale)?, level.size.rescale(size_scale)?));
         let [bid, ask] = self.sides().map(|level| level.and_then(at));
         out.extend_from_slice(bytemuck::bytes_of(&measures::touch(bid, ask, price_scale)));
+        Ok(())
+    }
+
+    /// Appends a row of `bbo`, `touch`, `depth` or `impact` where something that it shows changed.
+    fn tell_turn(&mut self, view: &View, head: &Head, out: &mut Vec<u8>) -> Result<(), ViewError> {
+        let (held, turned) = (self.touch.as_ref().map(prices), self.turned());
+        let mut changed = turned;
+        if self.tail.is_empty() || held != self.touch.as_ref().map(prices) || view.is_touched(&self.replica, &self.tail)
+        {
+            std::mem::swap(&mut self.tail, &mut self.tail_before);
+            view.measure(&self.replica, &mut self.tail);
+            changed |= self.tail != self.tail_before;
+        }
+        if changed {
+            self.write(view, head, out)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, view: &View, head: &Head, out: &mut Vec<u8>) -> Result<(), ViewError> {
+        if matches!(view, View::Touch) {
+            return self.write_touch(head, out);
+        }
+        write_book(head, &self.replica, 1, out)?;
+        out.extend_from_slice(&self.tail);
         Ok(())
     }
 
@@ -190,33 +231,13 @@ impl Views {
         if viewed.replica.feed(index, line) == Fed::Pending {
             return Ok(out.len() > before);
         }
+        let head = Head::of(&viewed.replica);
         match &self.view {
-            View::Mbp { depth } => drop(write_book(&viewed.replica, *depth, out)?),
+            View::Mbp { depth } => drop(write_book(&head, &viewed.replica, *depth, out)?),
             View::Tbbo => {}
             View::Every { .. } => viewed.is_due |= viewed.turned(),
-            View::Bbo => {
-                if viewed.turned() {
-                    write_book(&viewed.replica, 1, out)?;
-                }
-            }
-            View::Touch => {
-                if viewed.turned() {
-                    viewed.write_touch(out)?;
-                }
-            }
-            View::Depth { .. } | View::Impact { .. } => {
-                let mut tail = Vec::with_capacity(64);
-                self.view.measure(&viewed.replica, &mut tail);
-                if viewed.turned() || viewed.tail != tail {
-                    write_book(&viewed.replica, 1, out)?;
-                    out.extend_from_slice(&tail);
-                    viewed.tail = tail;
-                }
-            }
-            View::Consolidated { .. } => {
-                let head = Head::of(&viewed.replica);
-                self.consolidate(head, out)?;
-            }
+            View::Consolidated { .. } => self.consolidate(head, out)?,
+            view => viewed.tell_turn(view, &head, out)?,
         }
         Ok(out.len() > before)
     }
@@ -236,12 +257,25 @@ impl Views {
         Ok(out.len() > before)
     }
 
-    /// Takes a STATUS record. Only the consolidated view gives a row for it: a book that is no longer LIVE sets nothing.
+    /// Takes a STATUS record: views that show a book's state give a row where it changed, the consolidated one where the
+    /// book set a price, as one that is no longer LIVE sets none.
     pub fn status(&mut self, index: u64, line: &Status, out: &mut Vec<u8>) -> Result<bool, ViewError> {
         let before = out.len();
         for id in self.take_status(line) {
             let head = Head { index, ..Head::of_status(line, id) };
-            self.consolidate(head, out)?;
+            let Some(viewed) = self.books.get_mut(&id) else { continue };
+            match &self.view {
+                View::Consolidated { .. } => self.consolidate(head, out)?,
+                view @ (View::Bbo | View::Touch | View::Depth { .. } | View::Impact { .. })
+                    if viewed.replica.is_joined() && viewed.turned() =>
+                {
+                    if viewed.tail.is_empty() {
+                        view.measure(&viewed.replica, &mut viewed.tail);
+                    }
+                    viewed.write(view, &head, out)?;
+                }
+                _ => {}
+            }
         }
         Ok(out.len() > before)
     }
@@ -274,6 +308,9 @@ impl Views {
     /// Takes a status without giving a row.
     pub fn prime_status(&mut self, line: &Status) {
         for id in self.take_status(line) {
+            if let Some(viewed) = self.books.get_mut(&id).filter(|viewed| viewed.replica.is_joined()) {
+                viewed.turned();
+            }
             self.publish(id);
         }
     }
@@ -395,150 +432,4 @@ impl Views {
 /// The end of the interval that a time lies in.
 fn end_of(ts_recv: Nanos, interval: Nanos) -> Nanos {
     (ts_recv - ts_recv % interval).saturating_add(interval)
-}
-
-/// What stands before the levels of a row.
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    ts_event: Nanos,
-    ts_recv: Nanos,
-    sequence: u64,
-    price: Option<Decimal>,
-    size: Option<Decimal>,
-    index: u64,
-    instrument_id: u32,
-    venue: u16,
-    action: u8,
-    side: u8,
-    flags: u8,
-    state: u8,
-    changes: u32,
-}
-
-impl Head {
-    const NO_SALE: Head = Head {
-        ts_event: UNDEF_U64,
-        ts_recv: UNDEF_U64,
-        sequence: UNDEF_U64,
-        price: None,
-        size: None,
-        index: 0,
-        instrument_id: 0,
-        venue: 0,
-        action: Action::None as u8,
-        side: Side::None as u8,
-        flags: 0,
-        state: BookState::None as u8,
-        changes: 0,
-    };
-
-    fn of(replica: &Replica) -> Self {
-        let last = replica.last();
-        let given = |mantissa: i64, scale: u8| (mantissa != UNDEF_I64).then(|| Decimal::new(mantissa, scale));
-        Self {
-            ts_event: last.ts_event,
-            ts_recv: last.ts_recv,
-            sequence: last.sequence,
-            price: given(last.price, last.price_scale),
-            size: given(last.size, last.size_scale),
-            index: replica.index(),
-            instrument_id: last.instrument_id,
-            venue: last.venue,
-            action: last.action,
-            side: last.side,
-            flags: last.flags,
-            state: replica.state(),
-            changes: replica.changes(),
-        }
-    }
-
-    fn of_trade(line: &Trade, index: u64) -> Self {
-        Self {
-            ts_event: line.ts_event,
-            ts_recv: line.ts_recv,
-            sequence: line.sequence,
-            price: Some(Decimal::new(line.price, line.price_scale)),
-            size: Some(Decimal::new(line.size, line.size_scale)),
-            index,
-            instrument_id: line.instrument_id,
-            venue: line.venue,
-            action: line.action,
-            side: line.side,
-            flags: line.flags,
-            ..Self::NO_SALE
-        }
-    }
-
-    fn of_status(line: &Status, instrument_id: u32) -> Self {
-        let state = if line.subject == Subject::Book as u8 { line.current } else { BookState::Closed as u8 };
-        let (ts_recv, venue, flags) = (line.ts_recv, line.venue, line.flags);
-        Self { ts_recv, sequence: line.sequence, instrument_id, venue, flags, state, ..Self::NO_SALE }
-    }
-}
-
-/// The smallest scale at which all of `numbers` fit: the largest of the wire where that fits, else without trailing zeros.
-fn common_scale(numbers: impl Iterator<Item = Decimal> + Clone) -> Option<u8> {
-    let wire = numbers.clone().map(|number| number.scale).max().unwrap_or(0);
-    // Most venues print every price of an instrument with as many decimals.
-    if numbers.clone().all(|number| number.scale == wire || number.rescale(wire).is_some()) {
-        return Some(wire);
-    }
-    let least = numbers.clone().map(|number| number.key().1).max().unwrap_or(0);
-    numbers.clone().all(|number| number.rescale(least).is_some()).then_some(least)
-}
-
-fn write_book(replica: &Replica, depth: usize, out: &mut Vec<u8>) -> Result<(u8, u8), ViewError> {
-    let (bids, asks) = (replica.book().levels(Side::Bid), replica.book().levels(Side::Ask));
-    write_row(&Head::of(replica), bids.take(depth), asks.take(depth), depth, out)
-}
-
-/// Appends a row and gives its common scales of prices and sizes.
-fn write_row(
-    head: &Head,
-    bids: impl Iterator<Item = BookLevel> + Clone,
-    asks: impl Iterator<Item = BookLevel> + Clone,
-    depth: usize,
-    out: &mut Vec<u8>,
-) -> Result<(u8, u8), ViewError> {
-    let failed = ViewError::Scale { instrument_id: head.instrument_id, index: head.index };
-    let levels = bids.clone().chain(asks.clone());
-    let price_scale = common_scale(levels.clone().map(|level| level.price).chain(head.price)).ok_or(failed)?;
-    let size_scale = common_scale(levels.map(|level| level.size).chain(head.size)).ok_or(failed)?;
-    let at = |number: Option<Decimal>, scale: u8| match number {
-        Some(number) if number.scale == scale => Ok(number.mantissa),
-        Some(number) => number.rescale(scale).ok_or(failed),
-        None => Ok(UNDEF_I64),
-    };
-    let written = RowHead {
-        ts_event: head.ts_event,
-        ts_recv: head.ts_recv,
-        sequence: head.sequence,
-        price: at(head.price, price_scale)?,
-        size: at(head.size, size_scale)?,
-        index: head.index,
-        instrument_id: head.instrument_id,
-        venue: head.venue,
-        action: head.action,
-        side: head.side,
-        flags: head.flags,
-        price_scale,
-        size_scale,
-        state: head.state,
-        changes: head.changes,
-    };
-    out.extend_from_slice(bytemuck::bytes_of(&written));
-    let (mut bids, mut asks) = (bids, asks);
-    for _ in 0..depth {
-        let mut rank = RowLevel { bid_px: UNDEF_I64, ask_px: UNDEF_I64, ..bytemuck::Zeroable::zeroed() };
-        if let Some(level) = bids.next() {
-            (rank.bid_px, rank.bid_sz) = (at(Some(level.price), price_scale)?, at(Some(level.size), size_scale)?);
-            (rank.bid_ct, rank.bid_px_scale, rank.bid_sz_scale) = (level.count, level.price.scale, level.size.scale);
-        }
-        if let Some(level) = asks.next() {
-            (rank.ask_px, rank.ask_sz) = (at(Some(level.price), price_scale)?, at(Some(level.size), size_scale)?);
-            (rank.ask_ct, rank.ask_px_scale, rank.ask_sz_scale) = (level.count, level.price.scale, level.size.scale);
-        }
-        out.extend_from_slice(bytemuck::bytes_of(&rank));
-    }
-    Ok((price_scale, size_scale))
 }

@@ -26,6 +26,9 @@ struct State {
 /// `(receive time, the symbol of a reply or None for a message, body)`.
 type Entry = (u64, Option<String>, Vec<u8>);
 
+/// Of a round: ns, ns on a processor, those of other threads, allocations at first and later, bytes held.
+type RoundTuple = (u64, u64, u64, u64, u64, i64);
+
 #[pymethods]
 impl ReplayBench {
     #[new]
@@ -44,15 +47,17 @@ impl ReplayBench {
         Ok(Self { plan: parsed, state: Mutex::new(state) })
     }
 
-    /// Takes the recording once: `(ns, allocations until a tenth was taken, allocations after it, bytes held)`. `timed`
-    /// reads the clock after each message. To be called on the thread that made this: memory is counted by thread.
-    fn round(&self, py: Python<'_>, timed: bool) -> PyResult<(u64, u64, u64, i64)> {
+    /// Takes the recording once: `(ns, ns that this thread ran, ns that others of the process ran, allocations until a
+    /// tenth was taken, allocations after it, bytes held)`. `timed` reads the clock after each message. To be called on
+    /// the thread that made this: memory is counted by thread.
+    fn round(&self, py: Python<'_>, timed: bool) -> PyResult<RoundTuple> {
         py.detach(|| {
             let mut state = lock(&self.state);
             let State { replay, times } = &mut *state;
             let round = replay.as_mut().ok_or_else(closed)?.round(timed.then_some(times));
             let round = round.map_err(|error| log_error(&error))?;
-            Ok((round.nanos, round.allocations_resync, round.allocations_steady, round.bytes))
+            let (cpu, helpers) = (round.cpu, round.cpu_helpers);
+            Ok((round.nanos, cpu, helpers, round.allocations_resync, round.allocations_steady, round.bytes))
         })
     }
 
@@ -61,7 +66,7 @@ impl ReplayBench {
         lock(&self.state).times.quantile(per_million)
     }
 
-    /// The whole recording in ns through: the decoder, the books, the session without proofs, the session with them.
+    /// The whole recording in ns on a processor through: the decoder, the books, the session without proofs, the session with them.
     fn stages(&self, py: Python<'_>) -> PyResult<(u64, u64, u64, u64)> {
         py.detach(|| {
             let state = lock(&self.state);

@@ -13,7 +13,7 @@ import typer
 from tickplant.cli.common import Exit, JsonOption, print_json, rows_text
 from tickplant.cli.live import status_text
 from tickplant.clock import SECOND_NS, rfc3339
-from tickplant.errors import ConfigError
+from tickplant.errors import ConfigError, LogError
 from tickplant.log import Book, Log, Records
 from tickplant.log.times import to_nanos
 from tickplant.records import Mbp, Record, Status
@@ -24,6 +24,8 @@ Schema = Literal[
     "ticker", "status", "gap", "coverage", "state_hash",
 ]  # fmt: skip
 DirectoryOption = Annotated[str, typer.Option("--log", metavar="DIR", help="Log directory.")]
+TAPE_LANE = "tape"
+"""The one lane of what `tickplant route --log` and `--record` write."""
 TIME_HELP = "ISO time (UTC where it names no zone) or nanoseconds."
 
 
@@ -52,6 +54,12 @@ def tail(
     names = [str(InstrumentId.parse(text)) for text in instrument or ()] or None
     first, last = parse_time(start), parse_time(end)
     opened = Log.open(log)
+    if set(opened.position()) == {TAPE_LANE}:
+        raise LogError(
+            "the log of a tape holds frames as they came and which trades are whose shard's, no records of a venue",
+            where=log,
+            hint=f"tickplant.tape.worker reads it: worker.messages(places=['{log}#0@first']) gives shard 0",
+        )
     try:
         records = opened.records(
             names, schema=schema, start=first, end=last, follow=follow, basis_points=basis_points, size=size

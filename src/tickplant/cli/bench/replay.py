@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -56,8 +56,9 @@ def measure(file: Path, form: Format, venue: Venue | None, depth: int | None, se
     """Measures a recording.
 
     Throughput is the median over rounds without a clock, percentiles come from rounds between them that read the clock
-    after each message. Stages are differences of medians: the decoder alone, the books alone, what proofs add to a
-    session, the rest of the session with its records, and what journal and log add to it.
+    after each message. Stages are differences of medians of processor time: the decoder alone, the books alone, what
+    proofs add to a session, the rest of the session with its records, and what journal and log add to it; beside them
+    how long the thread had no processor. What other threads ran, which make memory for the log, stands apart.
     """
     speaker, symbols = protocol_of(venue or guess_venue(file, form), [file], form)
     entries = [entry for entry in read_recording([file], form) if entry.kind != "opened"]
@@ -69,32 +70,38 @@ def measure(file: Path, form: Format, venue: Venue | None, depth: int | None, se
         bench.round(False)
         plain, timed = _rounds(bench, seconds)
         messages, size, held_most = bench.facts()
-        stages = _stages(bench, statistics.median(ns for ns, *_ in plain))
+        stages = _stages(bench, plain)
         report = json_module.loads(bench.summary())
         quantiles = {name: bench.quantile(share) for name, share in QUANTILES.items()}
-    per_round = [ns for ns, *_ in plain]
+    per_round = [one.ns for one in plain]
     median = statistics.median(per_round)
     rows = [
         {"instrument": f"{row.pop('symbol')}.{speaker.code}", **row}
         for row in sorted(report["instruments"], key=lambda row: -row["messages"])
     ]
+    changes = sum(row["records"] for row in rows) / max(1, sum(row["messages"] for row in rows))
     return {
         "file": file.name,
         "venue": speaker.code,
         "messages": messages,
         "bytes_mean": round(size / messages, 1),
+        "changes_mean": round(changes, 1),
         "rounds": len(plain) + len(timed),
         "messages_per_second": round(messages / median * clock.SECOND_NS),
         "ns_per_message": round(median / messages, 1),
+        "cpu_ns_per_message": round(statistics.median(one.cpu for one in plain) / messages, 1),
+        "cpu_ns_per_change": round(statistics.median(one.cpu for one in plain) / messages / max(1.0, changes), 1),
+        "cpu_ns_helpers": round(statistics.median(one.helpers for one in plain) / messages, 1),
         **quantiles,
         "stages": {
             name: {"ns": round(ns / messages, 1), "core_share": round(ns / median, 3)} for name, ns in stages.items()
         },
-        "allocations_per_message": max(steady for _, _, steady, _ in plain) / messages,
-        "allocations_resync": max(resync for _, resync, _, _ in plain),
+        "allocations_per_message": max(one.steady for one in plain) / messages,
+        "allocations_resync": max(one.resync for one in plain),
         "memory_bytes_most": held_most,
-        "memory_growth_bytes": plain[-1][3] - plain[0][3],
+        "memory_growth_bytes": plain[-1].held - plain[0].held,
         "first_to_last": _drift(per_round),
+        "first_to_last_cpu": _drift([one.cpu for one in plain]),
         "tolerant_share": round(report["tolerant_reads"] / max(1, report["frames_decoded"]), 4),
         "instruments": rows,
     }
@@ -123,23 +130,29 @@ def measured_text(measured: dict[str, Any]) -> str:
     checked = sum(row["checksums_passed"] for row in measured["instruments"])
     failed = sum(row["checksums_failed"] for row in measured["instruments"])
     live = sum(row["state"] == "LIVE" for row in measured["instruments"])
+    m = measured
     lines = [
-        f"{measured['messages']:,} messages of {measured['venue']}, {measured['bytes_mean']} bytes each, "
-        f"{len(measured['instruments'])} instruments, {measured['rounds']} rounds",
+        f"{m['messages']:,} messages of {m['venue']}, {m['bytes_mean']} bytes and {m['changes_mean']} changes each, "
+        f"{len(m['instruments'])} instruments, {m['rounds']} rounds",
         "",
-        f"{measured['messages_per_second']:,} messages/s, {measured['ns_per_message']} ns each on one core; "
-        f"p50 {measured['p50_ns']} ns  p99 {measured['p99_ns']} ns  p999 {measured['p999_ns']} ns",
+        f"{m['messages_per_second']:,} messages/s, {m['ns_per_message']} ns each on one core; "
+        f"p50 {m['p50_ns']} ns  p99 {m['p99_ns']} ns  p999 {m['p999_ns']} ns",
+        f"processor time {m['cpu_ns_per_message']} ns a message, {m['cpu_ns_per_change']} ns a change; "
+        f"other threads {m['cpu_ns_helpers']} ns a message",
         "",
         rows_text(stages),
         "",
-        f"allocations a message {measured['allocations_per_message']:.4g}; in a round's first tenth, with every book's "
-        f"resync, {measured['allocations_resync']}",
-        f"memory at most {measured['memory_bytes_most'] / 1e6:.2f} MB, grown by {measured['memory_growth_bytes']} B",
-        f"tolerant parser {measured['tolerant_share']:.1%} of messages; checksums {checked:,} passed, {failed} failed; "
-        f"{live} of {len(measured['instruments'])} books live",
+        f"allocations a message {m['allocations_per_message']:.4g}; in a round's first tenth, with every book's "
+        f"resync, {m['allocations_resync']}",
+        f"memory at most {m['memory_bytes_most'] / 1e6:.2f} MB, grown by {m['memory_growth_bytes']} B",
+        f"tolerant parser {m['tolerant_share']:.1%} of messages; checksums {checked:,} passed, {failed} failed; "
+        f"{live} of {len(m['instruments'])} books live",
     ]
-    if measured["first_to_last"] is not None:
-        lines.append(f"last tenth against the first {measured['first_to_last']:+.1%} messages/s")
+    if m["first_to_last"] is not None:
+        lines.append(
+            f"last tenth against the first {m['first_to_last']:+.1%} messages/s, "
+            f"{m['first_to_last_cpu']:+.1%} a second of processor time"
+        )
     return "\n".join(lines)
 
 
@@ -162,7 +175,15 @@ def _bench(venue: Venue, symbols: list[str], depth: int | None, entries: list[En
             bench.close()
 
 
-Round = tuple[int, int, int, int]
+class Round(NamedTuple):
+    """A round's time, processor time of its thread and of the others, allocations, and bytes held after it."""
+
+    ns: int
+    cpu: int
+    helpers: int
+    resync: int
+    steady: int
+    held: int
 
 
 def _rounds(bench: _native.ReplayBench, seconds: float) -> tuple[list[Round], list[Round]]:
@@ -171,20 +192,22 @@ def _rounds(bench: _native.ReplayBench, seconds: float) -> tuple[list[Round], li
     timed: list[Round] = []
     until = clock.monotonic_ns() + round(seconds * clock.SECOND_NS)
     while clock.monotonic_ns() < until or len(timed) < ROUNDS_LEAST:
-        plain.append(bench.round(False))
-        timed.append(bench.round(True))
+        plain.append(Round(*bench.round(False)))
+        timed.append(Round(*bench.round(True)))
     return plain, timed
 
 
-def _stages(bench: _native.ReplayBench, whole: float) -> dict[str, float]:
+def _stages(bench: _native.ReplayBench, rounds: list[Round]) -> dict[str, float]:
     taken = [bench.stages() for _ in range(STAGE_ROUNDS)]
+    whole, cpu = (statistics.median(one.ns for one in rounds), statistics.median(one.cpu for one in rounds))
     decode, apply, unproven, session = (statistics.median(column) for column in zip(*taken, strict=True))
     return {
         "decode": decode,
         "apply": apply,
         "verify": session - unproven,
         "records": unproven - decode - apply,
-        "journal": whole - session,
+        "journal": cpu - session,
+        "waited": whole - cpu,
     }
 
 

@@ -2,7 +2,9 @@
 //!
 //! Such a ticker comes at every change of the best levels, with the book's update id of then. Between the ids of two that
 //! follow each other the best levels are those of the first, so a book whose id lies there must have just them. One that
-//! has not is a MISMATCH and is made anew. What agrees is counted in the coverage ledger.
+//! has not is doubted, which is told: where the venue left out a ticker, the book is the one that is right, and it agrees
+//! with the next. One that differs twice in a row is a MISMATCH and is made anew. What agrees is counted in the coverage
+//! ledger.
 
 use super::{Phase, Session};
 use crate::book::Level as BookLevel;
@@ -24,6 +26,8 @@ pub(super) struct Ticker {
 #[derive(Debug, Default)]
 pub(super) struct TickerCheck {
     last: Option<Ticker>,
+    /// The last comparison differed.
+    doubted: bool,
     /// When it last agreed with the book, by the records' time.
     pub(super) agreed_at: Nanos,
 }
@@ -45,13 +49,14 @@ impl Session {
         let Some(held) = sync.ticker.last.replace(next) else { return };
         let last = sync.position.last;
         let stands = sync.phase == Phase::Joined && sync.state == BookState::Live && last != UNDEF_U64;
+        sync.ticker.doubted &= stands;
         if !stands || held.sequence > last || event.sequence <= last {
             return;
         }
         let ours = [Side::Bid, Side::Ask].map(|side| sync.book.best(side));
         match ours.iter().zip(&held.sides).all(|(ours, theirs)| agrees(ours.as_ref(), theirs.as_ref())) {
             true => {
-                sync.ticker.agreed_at = at;
+                (sync.ticker.agreed_at, sync.ticker.doubted) = (at, false);
                 instrument.counters.tickers_agreed += 1;
                 instrument.ledger.ticker_agreed();
             }
@@ -63,7 +68,10 @@ impl Session {
                 let [bid, ask] = ours.map(|level| text(level.map(|level| (level.price, level.size))));
                 let [their_bid, their_ask] = held.sides.map(text);
                 let text = format!("at {last}: ours {bid} | {ask}, the ticker's {their_bid} | {their_ask}");
-                self.fault(slot, BookState::Mismatch, Reason::TickerMismatch, text.as_bytes(), out);
+                match std::mem::replace(&mut sync.ticker.doubted, true) {
+                    false => self.tell_instrument(slot, Reason::TickerMismatch, text.as_bytes(), out),
+                    true => self.fault(slot, BookState::Mismatch, Reason::TickerMismatch, text.as_bytes(), out),
+                }
             }
         }
     }
@@ -73,7 +81,7 @@ impl Session {
         let all = slot == NO_SLOT;
         for (index, instrument) in self.instruments.iter_mut().enumerate() {
             if all || index == slot as usize {
-                instrument.sync.ticker.last = None;
+                (instrument.sync.ticker.last, instrument.sync.ticker.doubted) = (None, false);
             }
         }
     }

@@ -86,17 +86,58 @@ fn a_touch_that_is_wrong_is_found_and_mended() {
         rig.frame(0, format!("quote AAA {number} {held}"));
         assert_eq!(rig.summary(1).state, BookState::Live, "nothing follows it yet");
         rig.frame(0, format!("quote AAA {} {held}", number + 1));
+        assert_eq!(rig.summary(1).state, BookState::Live, "one alone is a doubt");
+        // The next update leaves the levels as they are, so the next comparison finds the same.
+        let frame = rig.venue.change("AAA").expect("a change");
+        rig.frame(0, frame.split(' ').take(7).collect::<Vec<_>>().join(" "));
+        rig.frame(0, format!("quote AAA {} {held}", rig.venue.markets["AAA"].last + 1));
+        assert_ne!(rig.summary(1).state, BookState::Live, "two in a row are a fault");
         let status = rig.records::<Status>().into_iter().find(|line| line.reason == Reason::TickerMismatch as u8);
         let text = String::from_utf8(rig.blob(status.expect("told").r#ref)).expect("a text");
         assert!(text.starts_with(&format!("at {number}: ours 987654 @ {best} |")), "{text}");
         rig.run(5 * SECOND);
         move_on(&mut rig, &mut rng, 50);
         let counters = rig.summary(1).counters;
-        assert_eq!((counters.tickers_differed, counters.resyncs, rig.summary(1).state), (1, 1, BookState::Live));
+        assert_eq!((counters.tickers_differed, counters.resyncs, rig.summary(1).state), (2, 1, BookState::Live));
         let gap = rig.records::<Coverage>().into_iter().rfind(|line| {
             line.instrument_id == 1 && line.quality == Quality::Gap as u8 && line.cause == Reason::TickerMismatch as u8
         });
         assert!(gap.is_some_and(|gap| gap.ts_event < gap.ts_recv), "it reaches back to the last agreement");
         rig.assert_derived_again(Box::new(LineDecoder));
+    }
+}
+
+/// The market moves until its best levels are others: the updates up to there.
+fn to_next_touch(rig: &mut Rig) -> Vec<String> {
+    let ((before, _), mut frames) = (quote(rig, "AAA"), vec![]);
+    while quote(rig, "AAA").0 == before {
+        frames.extend(rig.venue.change("AAA"));
+    }
+    frames
+}
+
+#[test]
+fn a_ticker_that_never_came_leaves_a_true_book_alone() {
+    for way in WAYS {
+        for seed in 1..6 {
+            let (mut rig, mut rng) = (rig(way, seed), Rng::new(seed));
+            for lost in 1..20 {
+                move_on(&mut rig, &mut rng, 20);
+                // Of these best levels the venue's ticker says nothing, of the two behind them it does.
+                to_next_touch(&mut rig).into_iter().for_each(|frame| rig.frame(0, frame));
+                for _ in 0..2 {
+                    let mut frames = to_next_touch(&mut rig);
+                    let last = frames.pop().expect("a change");
+                    frames.into_iter().for_each(|frame| rig.frame(0, frame));
+                    let (best, number) = quote(&rig, "AAA");
+                    rig.frame(0, format!("quote AAA {number} {best}"));
+                    rig.frame(0, last);
+                }
+                let counters = rig.summary(1).counters;
+                assert_eq!((counters.tickers_differed, counters.resyncs), (lost, 0), "{way:?} {seed}");
+                assert_eq!(rig.summary(1).state, BookState::Live);
+            }
+            rig.assert_derived_again(Box::new(LineDecoder));
+        }
     }
 }
