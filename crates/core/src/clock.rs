@@ -13,7 +13,8 @@ pub trait Clock {
     fn now(&mut self) -> Nanos;
     /// How far the wall clock has moved away from `now` since the last anchor, in ns.
     fn wall_offset(&mut self) -> i64;
-    /// Takes the wall clock as the new anchor. `now` still never goes back: it waits where the wall clock stepped back.
+    /// Takes the wall clock as the new anchor. `now` never goes back and never stands still: where the wall clock was set
+    /// back it goes on at half its pace until the wall clock has caught up, and [`Steps`] undoes that for what waits.
     fn anchor(&mut self);
 }
 
@@ -23,16 +24,22 @@ pub struct SystemClock {
     wall: Nanos,
     monotonic: Nanos,
     last: Nanos,
+    /// How far `now` was ahead of the wall clock at the anchor.
+    lead: Nanos,
 }
 
 impl SystemClock {
     pub fn new() -> Self {
-        Self { wall: read(rustix::time::ClockId::Realtime), monotonic: monotonic(), last: 0 }
+        Self { wall: read(rustix::time::ClockId::Realtime), monotonic: monotonic(), last: 0, lead: 0 }
     }
 
-    /// What added to [`monotonic`], wrapping, gives a time that `now` is not before; good until the next anchor.
+    /// What added to [`monotonic`], wrapping, gives a time that `now` is not before; good until the next anchor. 0 while `now`
+    /// is led back to the wall clock: there is no such number then that would not lie far behind.
     pub fn offset(&self) -> u64 {
-        self.wall.wrapping_sub(self.monotonic)
+        match self.lead > (monotonic() - self.monotonic) / 2 {
+            true => 0,
+            false => self.wall.wrapping_sub(self.monotonic),
+        }
     }
 }
 
@@ -45,7 +52,7 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     fn now(&mut self) -> Nanos {
         let elapsed = monotonic() - self.monotonic;
-        self.last = self.last.max(self.wall + elapsed);
+        self.last = self.last.max(led_back(self.wall, self.lead, elapsed));
         self.last
     }
 
@@ -56,10 +63,68 @@ impl Clock for SystemClock {
 
     fn anchor(&mut self) {
         // Others may have taken a time from `offset` meanwhile: `now` does not go back behind that either.
-        self.now();
+        let before = self.now();
         self.wall = read(rustix::time::ClockId::Realtime);
         self.monotonic = monotonic();
+        self.lead = before.saturating_sub(self.wall);
     }
+}
+
+/// The reading of a clock so long after it was anchored at `wall`, being `lead` ahead of it then.
+fn led_back(wall: Nanos, lead: Nanos, elapsed: Nanos) -> Nanos {
+    wall + elapsed + lead.saturating_sub(elapsed / 2)
+}
+
+/// A time that only passes, out of stamps of a clock that was set: what waits and silences are measured by.
+///
+/// It knows how [`Clock::anchor`] carries out a step: one forward lets the stamps leap, after one back they take twice their
+/// time until they are level with the wall clock. Both are undone here from the stamps alone, so that a replay waits alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// What the stamps have gained on the time that passed, up to `since`.
+    gained: i64,
+    /// The stamp of the last step.
+    since: Nanos,
+    /// How far ahead of the wall clock the stamps were then.
+    lead: Nanos,
+}
+
+impl Steps {
+    /// The wall clock was set by so much (negative: back), told with this stamp.
+    pub fn step(&mut self, at: Nanos, by: i64) {
+        let passed = self.led_back(at);
+        self.gained = self.gained.saturating_sub(signed(passed));
+        self.lead -= passed;
+        self.since = at;
+        if by < 0 {
+            self.lead = self.lead.saturating_add(by.unsigned_abs());
+        } else {
+            let caught_up = self.lead.min(by.unsigned_abs());
+            self.lead -= caught_up;
+            self.gained = self.gained.saturating_add(by.saturating_sub(signed(caught_up)));
+        }
+    }
+
+    /// The time that had passed at a stamp.
+    pub fn steady(&self, at: Nanos) -> Nanos {
+        at.saturating_add_signed(self.gained.saturating_neg()).saturating_add(self.led_back(at))
+    }
+
+    /// The stamp at a time: of one to come exactly, of one that is past as if no step had been since.
+    pub fn stamp(&self, steady: Nanos) -> Nanos {
+        let after = steady.saturating_sub(self.steady(self.since));
+        let later = steady.saturating_add_signed(self.gained);
+        // Half of an odd number is rounded up: never before the time.
+        later.saturating_sub(self.lead.min(after / 2))
+    }
+
+    fn led_back(&self, at: Nanos) -> Nanos {
+        self.lead.min(at.saturating_sub(self.since))
+    }
+}
+
+fn signed(time: Nanos) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
 }
 
 /// The machine's monotonic clock in ns, the same in all of its processes: for deadlines and for measuring.
@@ -154,6 +219,45 @@ mod tests {
         let first = clock.now();
         clock.anchor();
         assert!(clock.now() >= first);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_goes_on_at_half_its_pace_until_it_is_level() {
+        let (wall, lead) = (1_000 * SECOND, 60 * SECOND);
+        let reading = |seconds| led_back(wall, lead, seconds * SECOND) / SECOND;
+        assert_eq!([0, 2, 60, 120, 121, 1000].map(reading), [1060, 1061, 1090, 1120, 1121, 2000]);
+        let mut clock = SystemClock::new();
+        clock.lead = 3600 * SECOND;
+        let (first, offset) = (clock.now(), clock.offset());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(clock.now() > first);
+        assert_eq!(offset, 0, "a clock that is led back promises nothing");
+        clock.lead = 0;
+        assert_ne!(clock.offset(), 0);
+    }
+
+    /// The clock and [`Steps`] joined as a loop joins them, over random steps and waits.
+    #[test]
+    fn what_waits_does_not_see_the_steps_of_the_wall_clock() {
+        let mut rng = Rng::new(11);
+        let (mut steps, mut wall, mut lead, start) = (Steps::default(), 1_000_000 * SECOND, 0, 1_000_000 * SECOND);
+        let (mut passed, mut last) = (0, 0);
+        for _ in 0..10_000 {
+            let elapsed = rng.below(100 * SECOND);
+            for elapsed in [elapsed / 2, elapsed] {
+                let at = led_back(wall, lead, elapsed);
+                assert!(at >= last);
+                assert!(steps.steady(at).abs_diff(start + passed + elapsed) <= 20_000, "a rounding each step, no more");
+                let later = steps.steady(at) + rng.below(1000 * SECOND);
+                assert!(steps.steady(steps.stamp(later)).abs_diff(later) <= 1 && steps.stamp(later) >= at);
+                last = at;
+            }
+            passed += elapsed;
+            let (offset, expected) = (rng.below(240 * SECOND) as i64 - 120 * SECOND as i64, wall + elapsed);
+            steps.step(last, offset);
+            wall = expected.saturating_add_signed(offset);
+            lead = last.saturating_sub(wall);
+        }
     }
 
     #[test]

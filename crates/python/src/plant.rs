@@ -13,12 +13,12 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
-use std::sync::{mpsc, Mutex};
+use std::sync::{mpsc, Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tickplant_core::clock::{Rng, MILLISECOND};
 use tickplant_core::event::Decode;
-use tickplant_core::log::{LaneWriter, LogDir, LogError, Options, Registry, SyncPolicy};
+use tickplant_core::log::{Disk, LaneWriter, LogDir, LogError, Options, RealDisk, Registry, SyncPolicy};
 use tickplant_core::plant::{derive_pending, mailbox, Engine, Inbox, Loop, LoopOptions, Order, Outbox, Request};
 use tickplant_core::session::{Command, Plan, Session};
 use tickplant_core::venues;
@@ -93,7 +93,20 @@ impl LogHandle {
 impl LogHandle {
     /// Opens a lane, writes what a power cut took from its records, and joins it to a session.
     fn engine(&self, name: &str, python: Option<Py<PyAny>>, plan: Plan, seed: u64) -> PyResult<Engine> {
-        let mut lane = LaneWriter::open(&self.directory, name, &self.options).map_err(|error| log_error(&error))?;
+        self.engine_on(Arc::new(RealDisk), name, python, plan, seed)
+    }
+
+    /// As [`LogHandle::engine`], with another disk below the archiver.
+    fn engine_on(
+        &self,
+        disk: Arc<dyn Disk>,
+        name: &str,
+        python: Option<Py<PyAny>>,
+        plan: Plan,
+        seed: u64,
+    ) -> PyResult<Engine> {
+        let lane = LaneWriter::open_on(&self.directory, name, &self.options, disk);
+        let mut lane = lane.map_err(|error| log_error(&error))?;
         let decoders = |plan: &Plan| make_decoder(plan, python.as_ref());
         let decoder = decoders(&plan).ok_or_else(|| {
             raise("ConfigError", &format!("there is no decoder named {}: use a built-in venue", plan.decoder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qs
@@ -55,11 +55,13 @@ class Venue(ABC):
         self.market = market
         self.now_ns = market.now_ns
         self._due = {cadence: _after(market.now_ns, cadence) for cadence in self.cadences_ns}
+        self._delisted: dict[str, int] = {}
 
     @property
     def symbols(self) -> list[str]:
-        """The instruments in the venue's spelling."""
-        return [listing.instrument.symbol for listing in self.market.listings]
+        """The listed instruments in the venue's spelling."""
+        symbols = [listing.instrument.symbol for listing in self.market.listings]
+        return [symbol for symbol in symbols if symbol not in self._delisted]
 
     def next_ns(self) -> int:
         """When something next happens here: no `advance` before it gives a message."""
@@ -94,6 +96,22 @@ class Venue(ABC):
     def subscriptions(self, connection: int) -> list[Any]:
         """What a client is subscribed to, a key for each channel of each instrument."""
         return self._subscribers.keys(connection)
+
+    def delist(self, symbol: str) -> None:
+        """Stops trading here: nobody hears of it any more, and who asks for it is answered as for any unknown symbol.
+
+        Its market goes on elsewhere. Raises KeyError for a symbol that is not listed.
+        """
+        self._delisted[symbol] = self.market.index_of.pop(symbol)
+        self._subscribers.forget(lambda key: self._concerns(key, symbol, self._delisted[symbol]))
+
+    def list_again(self, symbol: str) -> None:
+        """Takes a delisted symbol back. Raises KeyError where it was not delisted."""
+        self.market.index_of[symbol] = self._delisted.pop(symbol)
+
+    def _concerns(self, key: Any, symbol: str, index: int) -> bool:
+        """Whether a subscription is one to this instrument."""
+        return len(key) > 1 and key[1] == index
 
     def printed(self, listing: Listing, price: int, size: int) -> PrintedLevel:
         """A level's price and size in the venue's spelling."""
@@ -168,6 +186,12 @@ class Subscribers:
         for key in list(self._of_connection.get(connection, {})):
             self.remove(key, connection)
         self._of_connection.pop(connection, None)
+
+    def forget(self, concerned: Callable[[Any], bool]) -> None:
+        """Takes some keys from all connections."""
+        for key, connections in [(key, list(held)) for key, held in self._of_key.items() if concerned(key)]:
+            for connection in connections:
+                self.remove(key, connection)
 
     def of(self, key: Any) -> list[int]:
         """The connections that listen to a key."""

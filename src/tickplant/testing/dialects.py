@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
+
+from tickplant.sim.venues.kraken_book import CHECKSUM_LEVELS
 
 Sort = Literal["book", "snapshot", "trade", "answer", "other"]
 
@@ -79,6 +83,20 @@ class Dialect:
         if _CHECKSUM.search(text) is None:
             return None
         return _CHECKSUM.sub(lambda found: f'"checksum":{int(found[1]) ^ 0x5A5A}', text)
+
+    def is_deep(self, text: str, window: Mapping[tuple[int, int], int] | None) -> bool:
+        """Whether an update touches only levels behind those that the checksum covers, `window` being the book after it."""
+        if self.name != "kraken" or window is None:
+            return False
+        update = json.loads(text, parse_float=str)["data"][0]
+        for side, name in enumerate(("bids", "asks")):
+            sign = 1 if side else -1
+            # The best first; prices are printed with all their decimals, so that their digits are ticks.
+            prices = sorted(sign * price for of_side, price in window if of_side == side)
+            touched = [sign * int(str(level["price"]).replace(".", "")) for level in update[name]]
+            if touched and (len(prices) <= CHECKSUM_LEVELS or min(touched) <= prices[CHECKSUM_LEVELS - 1]):
+                return False
+        return True
 
     def sequence_skip(self, text: str) -> str | None:
         """The same, claiming that it follows an update that nobody sent; what it brings the book to stays true."""

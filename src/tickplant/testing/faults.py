@@ -1,8 +1,8 @@
 """Named faults, how likely each is, and the log of those that fired.
 
 A probability is that of one opportunity, and every fault says what its opportunities are: a data frame, a snapshot, an
-acknowledgement, an HTTP request, an attempt to connect, a second of an open connection, a minute of a venue. All
-default to zero. At most one fault fires at one opportunity.
+acknowledgement, an HTTP request, a request for a token, an attempt to connect, a second of an open connection, a minute
+of a venue. All default to zero. At most one fault fires at one opportunity.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from tickplant.clock import Random
 from tickplant.errors import ConfigError
 
-Opportunity = Literal["frame", "snapshot", "answer", "request", "connect", "second", "minute"]
+Opportunity = Literal["frame", "snapshot", "answer", "request", "token", "connect", "second", "minute"]
 
 
 class Fault(NamedTuple):
@@ -35,6 +35,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("corrupt", "frame", "a byte of a message is no text"),
     Fault("merge", "frame", "two messages arrive as one"),
     Fault("wrong_checksum", "frame", "a book message carries a checksum that is not the book's"),
+    Fault("deep_checksum", "frame", "the same, of a message that touches only levels which no checksum covers"),
     Fault("sequence_skip", "frame", "a book message claims to follow one that was never sent"),
     Fault("sequence_reset", "frame", "a book message carries numbers from the beginning"),
     Fault("snapshot_missing", "snapshot", "a snapshot never comes"),
@@ -54,6 +55,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("rest_429", "request", "too many requests, without Retry-After"),
     Fault("rest_429_retry", "request", "too many requests, with Retry-After"),
     Fault("rest_partial", "request", "a reply is cut half way"),
+    Fault("token_expired", "token", "a token is worth nothing any more when it is used"),
+    Fault("token_refused", "token", "no token is given"),
     Fault("connect_failed", "connect", "nobody answers"),
     Fault("connect_refused", "connect", "the handshake is refused (503)"),
     Fault("connect_429", "connect", "the handshake is refused (429), with Retry-After"),
@@ -65,24 +68,31 @@ FAULTS: tuple[Fault, ...] = (
     Fault("flap", "minute", "for a minute the venue hangs up on whoever has just connected"),
     Fault("day_cut", "minute", "the venue ends all connections (the 24-hour cut)"),
     Fault("maintenance", "minute", "the venue announces maintenance and hangs up"),
+    Fault("dead_instrument", "minute", "an open connection carries nothing of one instrument until it is asked for again"),
+    Fault("delisted", "minute", "the venue does not know one instrument any more, for up to two minutes"),
     Fault("clock_step", "minute", "the wall clock is set by up to two seconds, either way"),
+    Fault("clock_leap", "minute", "the wall clock is set by up to an hour, either way"),
     Fault("clock_drift", "minute", "the wall clock runs wrong by up to 500 parts in a million from now on"),
     Fault("double_subscription", "minute", "an instrument gets a second holder for a while"),
+    Fault("disk_slow", "minute", "each write of the archive takes two milliseconds, for up to two minutes"),
+    Fault("disk_full", "minute", "the archive's disk is full, for up to two minutes"),
     Fault("restart", "minute", "the plant is killed, in the middle of a turn or between two, and started again"),
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
 _STORM: dict[str, float] = {
     **dict.fromkeys(("drop", "duplicate", "repeat", "delay", "truncate", "corrupt", "merge"), 0.0004),
-    **dict.fromkeys(("wrong_checksum", "sequence_skip", "sequence_reset"), 0.0006),
+    **dict.fromkeys(("wrong_checksum", "sequence_skip", "sequence_reset", "deep_checksum"), 0.0006),
     **dict.fromkeys(("snapshot_missing", "snapshot_late", "snapshot_partial", "snapshot_cut_off"), 0.04),
     **dict.fromkeys(("answer_lost", "answer_late", "answer_doubled", "answer_wrong"), 0.02),
     **dict.fromkeys(("snapshot_past", "rest_slow", "rest_lost", "rest_500", "rest_403", "rest_partial"), 0.03),
     **dict.fromkeys(("rest_418", "rest_429", "rest_429_retry"), 0.02),
+    **dict.fromkeys(("token_expired", "token_refused"), 0.1),
     **dict.fromkeys(("connect_failed", "connect_refused", "connect_429"), 0.05),
     **dict.fromkeys(("rst", "fin", "half_open", "mute"), 0.0012),
     **dict.fromkeys(("burst", "double_subscription", "clock_step", "clock_drift"), 0.1),
-    **dict.fromkeys(("day_cut", "maintenance", "flap"), 0.02),
+    **dict.fromkeys(("day_cut", "maintenance", "flap", "dead_instrument", "delisted", "clock_leap"), 0.02),
+    **dict.fromkeys(("disk_slow", "disk_full"), 0.01),
     "restart": 0.05,
 }
 PRESETS: dict[str, dict[str, float]] = {

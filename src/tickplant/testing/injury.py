@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from tickplant.clock import MILLISECOND_NS, SECOND_NS
 from tickplant.records import Reason
+from tickplant.sim.venues.kraken import Kraken
 from tickplant.testing.checks import Meaning
 from tickplant.testing.dialects import Spoken
 from tickplant.testing.faults import Fired
@@ -22,14 +23,9 @@ _LATE_MOST_NS = 15 * SECOND_NS
 _SLOW_MOST_NS = 9 * SECOND_NS
 _NO_REPLY_NS = 10 * SECOND_NS
 _OLD_REPLIES = 8
-_BURST_NS = 300 * MILLISECOND_NS
-_BURST_FACTOR = 100
-_FLAP_NS = 60 * SECOND_NS
 _HOUR_NS = 3600 * SECOND_NS
 # Back-off gives 1, 2, 4, 8, 16, 30 s, so seven attempts in a minute; the rest is for connections that failed before.
 _ATTEMPTS_MOST = (12, 60)
-_DOWN_MOST_NS = 5 * SECOND_NS
-_SHARED_MOST_NS = 60 * SECOND_NS
 _REFUSALS: dict[str, tuple[int, bytes, int]] = {
     "rest_500": (500, b'{"code":-1000,"msg":"An unknown error occurred"}', 0),
     "rest_403": (403, b"<html>forbidden</html>", 0),
@@ -50,13 +46,10 @@ class Injury:
         self._rng = station.chance.rng
         self.fired: list[Fired] = []
         self.attempts = 0
-        self.flapping_until_ns = 0
-        self._attempts: list[int] = []
+        self._attempts: list[tuple[int, int]] = []
         self._patience_ns = {"connect": 0, "request": 0}
-        self.wants_kill = False
         self._before: dict[str, tuple[str, Meaning | None]] = {}
         self._replies: dict[str, list[bytes]] = {}
-        self._shared: set[int] = set()
 
     def note(self, name: str, detail: str = "") -> None:
         """A fault fires now."""
@@ -90,6 +83,10 @@ class Injury:
         spoiled: str | None = None
         if name in ("wrong_checksum", "sequence_skip", "sequence_reset"):
             spoiled = getattr(dialect, name)(text) if spoken.sort == "book" else None
+            name = name if spoiled else None
+        elif name == "deep_checksum":
+            is_deep = spoken.sort == "book" and meaning is not None and dialect.is_deep(text, meaning.window)
+            spoiled = dialect.wrong_checksum(text) if is_deep else None
             name = name if spoiled else None
         elif name in ("drop", "repeat") and unseen:
             name = None
@@ -161,15 +158,17 @@ class Injury:
 
     # connections
 
-    def count_attempt(self) -> None:
-        """Notes an attempt and holds it against the venue's budget, its patience, and what back-off allows."""
+    def count_attempt(self, route: int) -> None:
+        """Notes an attempt and holds it against the venue's budget, its patience, and what back-off allows a route."""
         station = self._station
         now_ns, rate = station.agenda.now_ns, station.rules.connection_rate
         self.attempts += 1
-        self._attempts = [at_ns for at_ns in self._attempts if now_ns - at_ns < _HOUR_NS] + [now_ns]
+        self._attempts = [attempt for attempt in self._attempts if now_ns - attempt[0] < _HOUR_NS] + [(now_ns, route)]
         self.keep_patience("connect")
-        for most, seconds in (rate, _ATTEMPTS_MOST):
-            recent = sum(now_ns - at_ns < seconds * SECOND_NS for at_ns in self._attempts)
+        for (most, seconds), whose in ((rate, None), (_ATTEMPTS_MOST, route)):
+            recent = sum(
+                now_ns - at_ns < seconds * SECOND_NS and whose in (None, of_route) for at_ns, of_route in self._attempts
+            )
             if recent > most:
                 station.checker.say(now_ns, "budget", 0, f"{recent} attempts in {seconds} s, and {most} are allowed")
 
@@ -256,64 +255,14 @@ class Injury:
 
         return delay_ns // 2, heard
 
-    # a minute
-
-    def each_minute(self) -> None:
-        """A minute of the venue."""
-        station, rng, now_ns = self._station, self._rng, self._station.agenda.now_ns
-        name = self._chance.draw("minute")
-        if name in ("restart", "double_subscription") and not station.up:
-            name = None
-        match name:
-            case None:
-                return
-            case "burst":
-                market = station.venue.market
-                usual, market.rate = market.rate, market.rate * _BURST_FACTOR
-                station.agenda.at(now_ns + _BURST_NS, partial(setattr, market, "rate", usual))
-            case "flap":
-                self.flapping_until_ns = now_ns + _FLAP_NS
-                for wire in list(station.by_number.values()):
-                    station.hang_up(wire, reset=True)
-            case "day_cut" | "maintenance":
-                notice = station.dialect.maintenance() if name == "maintenance" else None
-                for wire in list(station.by_number.values()):
-                    if notice is not None:
-                        station.post(wire, notice.encode(), None)
-                    station.hang_up(wire)
-            case "clock_step":
-                station.clock.step(now_ns, rng.randrange(-2 * SECOND_NS, 2 * SECOND_NS))
-            case "clock_drift":
-                station.clock.drift(now_ns, rng.randrange(-500, 501))
-            case "double_subscription":
-                self._share(rng.choice(sorted(station.ids)))
-            case "restart":
-                if rng.getrandbits(1):
-                    # In the middle of the turn that takes the next frame.
-                    self.wants_kill = True
-                elif not self.wants_kill:
-                    station.kill()
-                    self.restart_soon()
-        self.note(name)
-
-    def restart_soon(self) -> None:
-        """Starts the plant again after a while."""
-        station = self._station
-        station.agenda.at(station.agenda.now_ns + self._rng.randrange(_DOWN_MOST_NS), station.start)
-
-    def _share(self, symbol: str) -> None:
-        """A second holder comes and goes."""
-        station = self._station
-        id_ = station.ids[symbol]
-        if id_ in self._shared:
-            return
-        self._shared.add(id_)
-        station.subscribe(symbol)
-        after_ns = self._rng.randrange(_SHARED_MOST_NS)
-        station.agenda.at(station.agenda.now_ns + after_ns, self._unshare, station.run, id_)
-
-    def _unshare(self, run: int, id_: int) -> None:
-        self._shared.discard(id_)
-        # A plant that began anew knows nothing of the second holder.
-        if run == self._station.run:
-            self._station.command("unsubscribe", instrument_ids=[id_])
+    def of_token(self, ask: Callable[[], bytes]) -> bytes | None:
+        """The reply to a request for a token; None where there is none. `ask` asks the venue."""
+        name = self._chance.draw("token")
+        if name is not None:
+            self.note(name)
+        if name == "token_refused":
+            return None
+        reply = ask()
+        if name == "token_expired" and isinstance(self._station.venue, Kraken):
+            self._station.venue.expire_tokens()
+        return reply

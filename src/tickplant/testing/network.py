@@ -26,6 +26,8 @@ class Wire:
         self.mute = False
         self.closing = False
         self.at_venue = False
+        self.deaf: set[str] = set()
+        """Instruments of which nothing comes through."""
         self.kept: str | None = None
         """A message that waits to be merged with the next one."""
         self._rng = rng
@@ -47,35 +49,50 @@ class Wire:
 
 
 class WallClock:
-    """The plant's reading of the time, as its live loop takes it: it never goes back, and waits where the clock was
-    set back."""
+    """The plant's reading of the time, as its live loop takes it (crates/core/src/clock.rs): it never goes back, and goes
+    at half its pace where the clock was set back, until it is level."""
 
     def __init__(self) -> None:
         self._offset_ns = 0
         self._drift_ppm = 0
         self._drift_since_ns = 0
         self._last_ns = 0
+        self._lead_ns = 0
+        self._lead_since_ns = 0
 
     def now(self, true_ns: int) -> int:
         """The reading at a true time."""
-        self._last_ns = max(self._last_ns, true_ns + self._error(true_ns))
+        self._last_ns = max(self._last_ns, self._reading(true_ns))
         return self._last_ns
 
     def when(self, reading_ns: int, true_ns: int) -> int:
         """The true time at which the clock will have this reading, as far as it is known now; not before `true_ns`."""
-        at_ns = max(true_ns, reading_ns - self._error(true_ns))
-        # Drift moves the goal a little; one correction brings it within a nanosecond in a thousand seconds.
-        return max(true_ns, at_ns + reading_ns - (at_ns + self._error(at_ns)))
+        ahead_ns = reading_ns - self._reading(true_ns)
+        # What is still to be led back takes twice its time; drift moves the goal a little, and who waits looks again.
+        slow_ns = min(max(ahead_ns, 0), self._lead(true_ns))
+        return max(true_ns, true_ns + ahead_ns + slow_ns)
 
     def step(self, true_ns: int, by_ns: int) -> None:
-        """Somebody sets the clock."""
+        """Somebody sets the clock, and the plant takes it as its new anchor."""
+        before_ns = self.now(true_ns)
         self._settle(true_ns)
         self._offset_ns += by_ns
+        self._lead_ns, self._lead_since_ns = max(0, before_ns - true_ns - self._error(true_ns)), true_ns
 
     def drift(self, true_ns: int, ppm: int) -> None:
         """From now on it runs wrong by so many parts in a million."""
         self._settle(true_ns)
         self._drift_ppm = ppm
+
+    def begin_anew(self) -> None:
+        """Another process reads the wall clock as it stands."""
+        self._last_ns = self._lead_ns = 0
+
+    def _reading(self, true_ns: int) -> int:
+        return true_ns + self._error(true_ns) + self._lead(true_ns)
+
+    def _lead(self, true_ns: int) -> int:
+        return max(0, self._lead_ns - (true_ns - self._lead_since_ns) // 2)
 
     def _error(self, true_ns: int) -> int:
         return self._offset_ns + (true_ns - self._drift_since_ns) * self._drift_ppm // 1_000_000

@@ -19,6 +19,7 @@ from tickplant.testing.checks import Checked, Checker, Meaning
 from tickplant.testing.dialects import Dialect
 from tickplant.testing.faults import Chance
 from tickplant.testing.injury import Injury
+from tickplant.testing.mishaps import Mishaps
 from tickplant.testing.network import WallClock, Wire
 from tickplant.testing.truth import top
 from tickplant.venues.base import Venue
@@ -69,6 +70,7 @@ class Station:
         self.wires: dict[int, Wire] = {}
         self.by_number: dict[int, Wire] = {}
         self.injury = Injury(self)
+        self.mishaps = Mishaps(self)
         self.digests: list[str] = []
         self.up = False
         self._seed = seed
@@ -97,6 +99,7 @@ class Station:
         """Begins a run of the loop."""
         self._runs += 1
         self.up = True
+        self.clock.begin_anew()
         at_ns = self.clock.now(self.agenda.now_ns)
         self.loop = _native.VirtualLoop(self.log, self.lane, self.plan, at_ns, seed=self._seed + self._runs)
         self._wake_ns = None
@@ -231,7 +234,7 @@ class Station:
         self.command("granted", connection=route)
         if wire.dead:
             return
-        self.injury.count_attempt()
+        self.injury.count_attempt(route)
         refusal = self.injury.of_attempt()
         if refusal is not None:
             reason, retry_after = refusal
@@ -245,7 +248,7 @@ class Station:
             return
         wire.at_venue = True
         self.by_number[wire.number] = wire
-        if self.agenda.now_ns < self.injury.flapping_until_ns:
+        if self.agenda.now_ns < self.mishaps.flapping_until_ns:
             self.agenda.at(self.agenda.now_ns + 200 * MILLISECOND_NS, self._flap, wire)
         parts = urlsplit(self.routes[wire.route])
         now_ns = self.agenda.now_ns
@@ -270,6 +273,7 @@ class Station:
 
     def _hear(self, wire: Wire, text: str) -> None:
         if wire.number in self.by_number and not wire.half_open:
+            wire.deaf = {symbol for symbol in wire.deaf if symbol not in text and symbol.lower() not in text}
             for message in self.venue.receive(wire.number, text, self.agenda.now_ns):
                 self.send(wire, message)
 
@@ -330,7 +334,26 @@ class Station:
             self.take("reply", payload=body, number=request, status=status, retry_after=retry_after)
 
     def _token(self, route: int, _: bytes) -> None:
-        self.command("token", connection=route, token=None, detail="this world has no private channels")
+        self._turn("fetches", self.routes[route], 1, self._fetch_token, self._runs, route)
+
+    def _fetch_token(self, run: int, route: int) -> None:
+        request = self.rules.token_request(self.settings, self.agenda.now_ns)
+        if run != self._runs or request is None:
+            return
+        path, headers = urlsplit(request.url).path, request.headers
+
+        def ask() -> bytes:
+            return self.venue.http(request.method, path, "", self.agenda.now_ns, headers).body.encode()
+
+        reply = self.injury.of_token(ask)
+        token = None if reply is None else self.rules.parse_token(reply)
+        detail = "" if token else "no token was given"
+        at_ns = self.agenda.now_ns + 2 * _RESOLVED_WITHIN_NS
+        self.agenda.at(at_ns, self._give_token, run, route, token, detail)
+
+    def _give_token(self, run: int, route: int, token: str | None, detail: str) -> None:
+        if run == self._runs:
+            self.command("token", connection=route, token=token, detail=detail)
 
     # the venue's words
 
@@ -357,6 +380,8 @@ class Station:
             id_ = self.ids[spoken.symbol]
             meaning = Meaning(id_, update_id, top(listing, self.depth) if self.depth else None)
             self.checked[id_].sent_id = update_id
+        if wire.deaf and spoken.sort != "answer" and any(symbol in message for symbol in wire.deaf):
+            return
         self.injury.of_message(wire, message, spoken, meaning)
 
     def post(self, wire: Wire, text: bytes, meaning: Meaning | None, extra_ns: int = 0) -> None:
@@ -366,10 +391,10 @@ class Station:
     def _arrive(self, wire: Wire, kind: str, payload: bytes, meaning: Meaning | None) -> None:
         if wire.dead or wire.half_open or (wire.mute and kind == "frame"):
             return
-        if kind == "frame" and self.injury.wants_kill:
-            self.injury.wants_kill = False
+        if kind == "frame" and self.mishaps.wants_kill:
+            self.mishaps.wants_kill = False
             self.kill((wire.route, payload))
-            self.injury.restart_soon()
+            self.mishaps.restart_soon()
             return
         self.take(kind, wire.route, payload, meaning=meaning)
 

@@ -77,7 +77,7 @@ class World:
                 rate=rate,
             )  # fmt: skip
             rules = find_venue(name)
-            settings = VenueSettings(instruments=venue.symbols)
+            settings = _settings(name, venue.symbols, seed)
             chance = Chance(seeded(f"faults {seed} {name}"), faults)
             number = seeded(f"plant {seed} {name}").getrandbits(60)
             self.stations.append(Station(self, venue, rules, settings, self._log, chance, seed=number))
@@ -122,6 +122,7 @@ class World:
         """No more faults, time to heal, then the markets stand still and everything is held against the venues."""
         for station in self.stations:
             station.chance.on = False
+            station.mishaps.mend()
         self.run(_CALM_NS / SECOND_NS)
         for station in self.stations:
             station.venue.market.running = False
@@ -167,13 +168,20 @@ class World:
 
     def _each_minute(self) -> None:
         for station in self.stations:
-            station.injury.each_minute()
+            station.mishaps.each_minute()
         self.at(self.now_ns + _MINUTE_NS, self._each_minute)
 
     def _look(self) -> None:
         for station in self.stations:
             station.checker.look(self.now_ns)
         self.at(self.now_ns + _LOOK_NS, self._look)
+
+
+def _settings(name: str, symbols: list[str], seed: int) -> VenueSettings:
+    """Kraken has its private channel too, and in every other seed levels that its checksum does not cover."""
+    if name != "kraken":
+        return VenueSettings(instruments=symbols)
+    return VenueSettings(instruments=symbols, depth=25 if seed % 2 else 10, api_key="key", api_secret="c2VjcmV0")
 
 
 @contextlib.contextmanager

@@ -24,4 +24,4 @@ pub use ingest::{Loop, LoopOptions};
 pub use latency::Histogram;
 pub use rebuild::{derive_pending, rebuild, Decoders, Rebuilt};
 pub use report::{ConnectionReport, InstrumentReport, Report, SessionReport};
-pub use simulate::{Found, SimulateError, VirtualLoop};
+pub use simulate::{Found, SimulateError, VirtualLoop, WorldDisk};

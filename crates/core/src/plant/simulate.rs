@@ -7,10 +7,13 @@
 use super::engine::Engine;
 use super::report::SessionReport;
 use crate::clock::Nanos;
-use crate::log::{LaneReader, LogError, ReadError};
+use crate::log::{ArchiveState, Disk, DiskFile, LaneReader, LogError, ReadError, RealDisk};
 use crate::record::RECORD_BYTES;
 use crate::session::{Input, Wish};
 use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -46,6 +49,49 @@ impl fmt::Display for SimulateError {
 }
 
 impl std::error::Error for SimulateError {}
+
+/// The machine's disk, slow or failing as the world wishes.
+#[derive(Clone, Default)]
+pub struct WorldDisk(Arc<Mutex<Weather>>);
+
+#[derive(Clone, Copy, Default)]
+struct Weather {
+    delay: Duration,
+    errno: Option<i32>,
+}
+
+impl WorldDisk {
+    /// From now on every write takes so long, or fails with this error number.
+    pub fn set(&self, delay: Duration, errno: Option<i32>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Weather { delay, errno };
+    }
+}
+
+struct WorldFile {
+    file: Box<dyn DiskFile>,
+    disk: WorldDisk,
+}
+
+impl Disk for WorldDisk {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(WorldFile { file: RealDisk.open(path)?, disk: self.clone() }))
+    }
+}
+
+impl DiskFile for WorldFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        let weather = *self.disk.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::thread::sleep(weather.delay);
+        match weather.errno {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => self.file.write_at(offset, bytes),
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
 
 /// Records of one kind as a reader found them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +184,18 @@ impl VirtualLoop {
     /// The session's own account.
     pub fn report(&self) -> SessionReport {
         SessionReport::of(&self.engine.session)
+    }
+
+    /// Waits, in real time, until the archiver has found the disk to be well, or not to be: as soon as it has something to write
+    /// it does. So what is told of the disk has its place in virtual time, however fast the machine is.
+    pub fn await_disk(&self, well: bool) -> bool {
+        (0..WAITS_MOST).any(|_| {
+            let is_found = (self.engine.lane.archive_status().state == ArchiveState::Ok) == well;
+            if !is_found {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            is_found
+        })
     }
 
     /// Ends the run in order: everything is archived and the memory files go.

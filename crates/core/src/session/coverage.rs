@@ -372,7 +372,7 @@ impl Session {
     pub(super) fn last_seen(&self, connection: Connection) -> Nanos {
         match self.links[connection as usize].last_seen {
             0 => self.at,
-            at => at.saturating_add(self.skew),
+            at => self.steps.stamp(at),
         }
     }
 }

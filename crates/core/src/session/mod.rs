@@ -33,7 +33,7 @@ pub use records::{NO_CONNECTION, SAMPLE_BYTES_MOST};
 pub use types::*;
 
 use crate::book::Book;
-use crate::clock::{Nanos, Rng};
+use crate::clock::{Nanos, Rng, Steps};
 use crate::event::{Change, Decode, Decoded, Row, Span};
 use crate::record::{BookState, ConnectionState, Reason, Rung, Subject, SubscriptionState};
 use books::BookSync;
@@ -74,9 +74,9 @@ pub struct Session {
     purse: budget::Purse,
     round: coverage::Round,
     next_id: u64,
-    /// The time that records carry, and how far wall clock steps have moved it away from `now`.
+    /// The time that records carry, and how steps of the wall clock have moved it away from `now`.
     at: Nanos,
-    skew: Nanos,
+    steps: Steps,
     /// What waits and silences are measured by: steps of the wall clock do not show in it.
     now: Nanos,
     /// When silence is looked for next.
@@ -197,7 +197,7 @@ impl Session {
             round: coverage::Round::default(),
             next_id: 1,
             at: 0,
-            skew: 0,
+            steps: Steps::default(),
             now: 0,
             look_at: 0,
             wake: None,
@@ -220,7 +220,7 @@ impl Session {
     /// Takes one input at its time and appends what it gives. A time before the last one counts as the last one.
     pub fn step(&mut self, at: Nanos, input: Input<'_>, out: &mut Out) {
         self.at = self.at.max(at);
-        self.now = self.now.max(self.at.saturating_sub(self.skew));
+        self.now = self.now.max(self.steps.steady(self.at));
         if self.wake.is_some_and(|wake| wake <= self.now) {
             self.wake = None;
             self.unsettled = true;
@@ -291,7 +291,7 @@ impl Session {
             let at = at.max(self.now + 1);
             if self.wake.is_none_or(|wake| at < wake) {
                 self.wake = Some(at);
-                out.wishes.push(Wish::WakeAt { at: at.saturating_add(self.skew) });
+                out.wishes.push(Wish::WakeAt { at: self.steps.stamp(at) });
             }
         }
     }
@@ -323,15 +323,14 @@ impl Session {
         let fact = Fact { value, text: detail.as_bytes(), ..Fact::new(subject, 0, 0, reason) };
         records::status(out, self.stamp(), &fact);
         if reason == Reason::ClockStep {
-            // The times of the inputs leap by it from now on; a step back lets them stand still instead.
-            let forward = u64::try_from(value).unwrap_or(0);
-            self.skew = self.skew.saturating_add(forward);
+            // The times of the inputs leap by it from now on; a step back lets them go at half their pace instead.
+            self.steps.step(self.at, value);
         }
     }
 
     /// A time of ours as records tell it.
     fn told(&self, at: Nanos) -> i64 {
-        i64::try_from(at.saturating_add(self.skew)).unwrap_or(i64::MAX)
+        i64::try_from(self.steps.stamp(at)).unwrap_or(i64::MAX)
     }
 
     fn last_news(&self, instrument: &Instrument) -> Nanos {
@@ -339,7 +338,7 @@ impl Session {
         if last == 0 {
             0
         } else {
-            last.saturating_add(self.skew)
+            self.steps.stamp(last)
         }
     }
 

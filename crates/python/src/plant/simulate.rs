@@ -6,10 +6,11 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use serde_json::json;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tickplant_core::clock::Nanos;
 use tickplant_core::log::{LaneReader, Position};
-use tickplant_core::plant::{Found, SimulateError, VirtualLoop};
+use tickplant_core::plant::{Found, SimulateError, VirtualLoop, WorldDisk};
 use tickplant_core::record::Reason;
 use tickplant_core::session::{Command, Input, Plan, Wish};
 
@@ -25,6 +26,7 @@ pub struct PyVirtualLoop {
     /// The wishes of the start, until they are asked for.
     first: Mutex<Vec<Wish>>,
     lane: String,
+    disk: WorldDisk,
 }
 
 #[pymethods]
@@ -34,12 +36,13 @@ impl PyVirtualLoop {
     #[pyo3(signature = (log, lane, plan, at, *, seed = 0))]
     fn new(log: &LogHandle, lane: &str, plan: &[u8], at: Nanos, seed: u64) -> PyResult<Self> {
         let parsed: Plan = from_json(plan)?;
-        let engine = log.engine(lane, None, parsed, seed)?;
+        let disk = WorldDisk::default();
+        let engine = log.engine_on(Arc::new(disk.clone()), lane, None, parsed, seed)?;
         let reader = LaneReader::open_in(&log.directory, lane, Position::End);
         let reader = reader.map_err(|error| read_error("", lane, &error))?;
         let (driver, wishes) =
             VirtualLoop::start(engine, reader, plan, seed, at).map_err(|error| failed(lane, &error))?;
-        Ok(Self { inner: Mutex::new(Some(driver)), first: Mutex::new(wishes), lane: lane.to_owned() })
+        Ok(Self { inner: Mutex::new(Some(driver)), first: Mutex::new(wishes), lane: lane.to_owned(), disk })
     }
 
     /// What the start gave.
@@ -101,6 +104,19 @@ impl PyVirtualLoop {
     /// The loop dies between two turns.
     fn kill(&self) {
         drop(lock(&self.inner).take());
+    }
+
+    /// Makes the archive's disk slow or failing from now on, or with neither well again.
+    #[pyo3(signature = (*, delay_ns = 0, errno = None))]
+    fn set_disk(&self, delay_ns: u64, errno: Option<i32>) {
+        self.disk.set(Duration::from_nanos(delay_ns), errno);
+    }
+
+    /// Waits in real time until the archiver has found out how the disk is.
+    fn await_disk(&self, py: Python<'_>, well: bool) -> PyResult<()> {
+        let is_found = py.detach(|| self.with(|driver| Ok(driver.await_disk(well))))?;
+        let what = if well { "well" } else { "failing" };
+        is_found.then_some(()).ok_or_else(|| raise("LogError", &format!("the disk was not found to be {what} in time")))
     }
 
     /// xxh3 (128 bits) over all records of this run, as 32 hexadecimal digits.

@@ -147,6 +147,10 @@ class BinanceStreams(Venue):
         if self._hears(connection, kind):
             self._subscribers.add(stream, connection)
 
+    def _concerns(self, key: Any, symbol: str, index: int) -> bool:
+        # Who is subscribed to a name stays so, and hears again when it trades again.
+        return False
+
     def _too_fast(self, connection: int, now_ns: int) -> bool:
         """Whether this message is one too many within a second."""
         times = self._requests.setdefault(connection, deque(maxlen=self.messages_per_second))
@@ -196,7 +200,7 @@ class BinanceStreams(Venue):
     def _publish(self, out: Outbox, index: int, kind: str, render: Callable[[], str]) -> None:
         stream = f"{self.market.listings[index].instrument.symbol.lower()}@{kind}"
         connections = self._subscribers.of(stream)
-        if not connections:
+        if not connections or self.market.listings[index].instrument.symbol in self._delisted:
             return
         text = render()
         wrapped = f'{{"stream":"{stream}","data":{text}}}'

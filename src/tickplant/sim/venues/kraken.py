@@ -87,6 +87,10 @@ class Kraken(Venue):
         """The time of every token that was given is over: it opens no subscription any more."""
         self._tokens.expire()
 
+    def delist(self, symbol: str) -> None:
+        super().delist(symbol)
+        self._drop_windows()
+
     def serves(self, path: str) -> bool:
         return path in (self.path, _V1_PATH)
 

@@ -32,10 +32,10 @@ impl Session {
         };
         let since = match sync.state {
             BookState::Gap | BookState::Mismatch if reason == Reason::ShadowMismatch => {
-                sync.joined_at.saturating_add(self.skew).max(sync.checked_at)
+                self.steps.stamp(sync.joined_at).max(sync.checked_at)
             }
             BookState::Gap | BookState::Mismatch if reason == Reason::TickerMismatch => {
-                sync.joined_at.saturating_add(self.skew).max(sync.checked_at).max(sync.ticker.agreed_at)
+                self.steps.stamp(sync.joined_at).max(sync.checked_at).max(sync.ticker.agreed_at)
             }
             BookState::Gap | BookState::Mismatch => instrument.ledger.heard_at(Stream::Book),
             BookState::Closed => self.book_seen(),

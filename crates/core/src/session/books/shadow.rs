@@ -220,7 +220,7 @@ impl Session {
         let Stamp { at, venue } = self.stamp();
         let instrument = &mut self.instruments[slot as usize];
         let sync = &mut instrument.sync;
-        let since = std::mem::replace(&mut sync.checked_at, at).max(sync.joined_at.saturating_add(self.skew));
+        let since = std::mem::replace(&mut sync.checked_at, at).max(self.steps.stamp(sync.joined_at));
         instrument.ledger.agreed(sync.position.last, at);
         out.record(&Coverage {
             ts_event: since,

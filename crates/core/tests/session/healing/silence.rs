@@ -197,6 +197,26 @@ fn a_step_of_the_wall_clock_is_no_silence_and_ends_no_wait() {
 }
 
 #[test]
+fn while_stamps_are_led_back_waits_end_in_their_own_time() {
+    let (plan, venue) = usual(&["AAA", "BBB"]);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    market(&mut rig, &["AAA", "BBB"], 60 * SECOND);
+    // Ten minutes back: the stamps of the next twenty minutes take twice their time.
+    let back = -600 * SECOND as i64;
+    rig.command(Command::Note { reason: Reason::ClockStep as u8, value: back, detail: "stepped".into() });
+    let pings = rig.sent.len();
+    market(&mut rig, &["AAA", "BBB"], 30 * SECOND);
+    assert_eq!(rig.sent.len() - pings, 2, "a minute's pings");
+    rig.cut(0, Reason::PeerClosed, Some(60 * SECOND));
+    let cut_at = rig.now;
+    rig.run(60 * SECOND);
+    let waited = rig.connects[1] - cut_at;
+    assert!((30 * SECOND..31 * SECOND).contains(&waited), "{waited}");
+    rig.assert_derived_again(Box::new(LineDecoder));
+}
+
+#[test]
 fn a_closed_venue_is_not_silent() {
     let (mut plan, venue) = usual(&["AAA", "BBB"]);
     // The rig begins on a Tuesday at 22:13:20.
