@@ -9,7 +9,7 @@ import pytest
 from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.sim.presets import VENUES
 from tickplant.testing import FAULTS, simulate, world
-from tickplant.testing.report import report_text
+from tickplant.testing.reports.report import report_text
 
 
 # 203 kills the plant while a connection that the venue hung up on still carries messages.

@@ -8,7 +8,7 @@ from tickplant.errors import ConfigError
 from tickplant.sim.presets import VENUES
 from tickplant.testing import FAULTS, PRESETS, load_faults, simulate, world
 from tickplant.testing.faults import check_faults
-from tickplant.testing.report import report_text
+from tickplant.testing.reports.report import report_text
 
 
 @pytest.mark.parametrize("faults", ["calm", "storm"])

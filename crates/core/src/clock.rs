@@ -33,6 +33,14 @@ impl SystemClock {
         Self { wall: read(rustix::time::ClockId::Realtime), monotonic: monotonic(), last: 0, lead: 0 }
     }
 
+    /// Goes on behind what another process wrote, and gives how far that is ahead of the wall clock: it may have been set back
+    /// in between.
+    pub fn resume_after(&mut self, last: Nanos) -> Nanos {
+        self.last = self.last.max(last);
+        self.anchor();
+        self.lead
+    }
+
     /// What added to [`monotonic`], wrapping, gives a time that `now` is not before; good until the next anchor. 0 while `now`
     /// is led back to the wall clock: there is no such number then that would not lie far behind.
     pub fn offset(&self) -> u64 {
@@ -234,6 +242,16 @@ mod tests {
         assert_eq!(offset, 0, "a clock that is led back promises nothing");
         clock.lead = 0;
         assert_ne!(clock.offset(), 0);
+    }
+
+    #[test]
+    fn a_clock_goes_on_behind_what_was_written_with_a_later_one() {
+        let mut clock = SystemClock::new();
+        let now = clock.now();
+        assert_eq!(clock.resume_after(now - SECOND), 0);
+        let lead = clock.resume_after(now + 3600 * SECOND);
+        assert!((3590 * SECOND..3600 * SECOND).contains(&lead), "{lead}");
+        assert!(clock.now() >= now + 3600 * SECOND);
     }
 
     /// The clock and [`Steps`] joined as a loop joins them, over random steps and waits.

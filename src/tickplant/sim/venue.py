@@ -103,13 +103,13 @@ class Venue(ABC):
         Its market goes on elsewhere. Raises KeyError for a symbol that is not listed.
         """
         self._delisted[symbol] = self.market.index_of.pop(symbol)
-        self._subscribers.forget(lambda key: self._concerns(key, symbol, self._delisted[symbol]))
+        self._subscribers.forget(lambda key: self._concerns(key, self._delisted[symbol]))
 
     def list_again(self, symbol: str) -> None:
         """Takes a delisted symbol back. Raises KeyError where it was not delisted."""
         self.market.index_of[symbol] = self._delisted.pop(symbol)
 
-    def _concerns(self, key: Any, symbol: str, index: int) -> bool:
+    def _concerns(self, key: Any, index: int) -> bool:
         """Whether a subscription is one to this instrument."""
         return len(key) > 1 and key[1] == index
 

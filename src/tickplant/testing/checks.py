@@ -15,6 +15,7 @@ from tickplant.clock import SECOND_NS
 from tickplant.records import Action, BookState, Kind, Repair, Side, Stream, Subject
 from tickplant.sim.market import Listing
 from tickplant.sim.matching import ASK, BID
+from tickplant.testing.reports.wounds import Sign, gap_sign
 from tickplant.testing.truth import Key, Truth
 
 _LEVEL = struct.Struct("<QQQqqQIHBBBBBBI")
@@ -122,6 +123,8 @@ class Checker:
         self.violations: list[Violation] = []
         self.counts = dict.fromkeys(("records", "book_messages", "trades", "gaps", "states"), 0)
         self.last_fault_ns = 0
+        self.signs: list[Sign] = []
+        """What the records say of states and gaps, for the fault log."""
         self._next_index = 0
         self._ts_recv = 0
         self._open: int | None = None
@@ -244,15 +247,17 @@ class Checker:
             checked.trade_last = max(checked.trade_last, ref)
 
     def _gaps(self, now_ns: int, data: bytes) -> None:
-        for _, ts_recv, first, last, _, _, id_, _, stream, _, _, repaired, _, _, _ in _GAP.iter_unpack(data):
+        for _, ts_recv, first, last, _, _, id_, _, stream, cause, _, repaired, _, _, _ in _GAP.iter_unpack(data):
             self._received(now_ns, ts_recv, id_)
+            self.signs.append(gap_sign(now_ns, id_, stream, cause, repaired, first, last))
             self.counts["gaps"] += 1
             if stream == Stream.TRADES and repaired == Repair.NONE and last != (1 << 64) - 1:
                 self.instruments[id_].gaps.append((first, last))
 
     def _statuses(self, now_ns: int, data: bytes) -> None:
-        for _, ts_recv, _, _, _, _, id_, _, subject, previous, _, current, _, _, _ in _STATUS.iter_unpack(data):
+        for _, ts_recv, _, _, _, _, id_, _, subject, previous, _, current, reason, _, _ in _STATUS.iter_unpack(data):
             self._received(now_ns, ts_recv, id_)
+            self.signs.append(Sign(now_ns, subject, id_, previous, current, reason))
             self.counts["states"] += 1
             if subject != Subject.BOOK or id_ not in self.instruments:
                 continue

@@ -85,7 +85,7 @@ class Dialect:
         return _CHECKSUM.sub(lambda found: f'"checksum":{int(found[1]) ^ 0x5A5A}', text)
 
     def is_deep(self, text: str, window: Mapping[tuple[int, int], int] | None) -> bool:
-        """Whether an update touches only levels behind those that the checksum covers, `window` being the book after it."""
+        """Whether an update touches only levels that the checksum does not cover; `window` is the book after it."""
         if self.name != "kraken" or window is None:
             return False
         update = json.loads(text, parse_float=str)["data"][0]

@@ -68,7 +68,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("flap", "minute", "for a minute the venue hangs up on whoever has just connected"),
     Fault("day_cut", "minute", "the venue ends all connections (the 24-hour cut)"),
     Fault("maintenance", "minute", "the venue announces maintenance and hangs up"),
-    Fault("dead_instrument", "minute", "an open connection carries nothing of one instrument until it is asked for again"),
+    Fault(
+        "dead_instrument", "minute", "nothing of one instrument comes on open connections until it is asked for again"
+    ),
     Fault("delisted", "minute", "the venue does not know one instrument any more, for up to two minutes"),
     Fault("clock_step", "minute", "the wall clock is set by up to two seconds, either way"),
     Fault("clock_leap", "minute", "the wall clock is set by up to an hour, either way"),

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from tickplant.clock import MILLISECOND_NS, SECOND_NS
 from tickplant.records import Reason
 from tickplant.sim.venues.kraken import Kraken
+from tickplant.sim.venues.kraken_book import CHECKSUM_LEVELS
 from tickplant.testing.checks import Meaning
 from tickplant.testing.dialects import Spoken
 from tickplant.testing.faults import Fired
@@ -79,7 +80,8 @@ class Injury:
         name = self._chance.draw("frame")
         dialect = self._station.dialect
         # What the protocol cannot show to anybody is no fault that a plant could cover.
-        unseen = spoken.sort == "book" and not dialect.proven
+        is_deep_book = self._station.depth > CHECKSUM_LEVELS
+        unseen = spoken.sort == "book" and (not dialect.proven or is_deep_book)
         spoiled: str | None = None
         if name in ("wrong_checksum", "sequence_skip", "sequence_reset"):
             spoiled = getattr(dialect, name)(text) if spoken.sort == "book" else None

@@ -21,8 +21,6 @@ _LASTING_MOST_NS = 120 * SECOND_NS
 _STEP_MOST_NS = 2 * SECOND_NS
 _LEAP_MOST_NS = 3600 * SECOND_NS
 _SLOW_WRITE_NS = 2 * MILLISECOND_NS
-# What the live loop takes for a step; it follows less without a word.
-_CLOCK_STEP_NS = 20 * MILLISECOND_NS
 
 
 class Mishaps:
@@ -78,7 +76,7 @@ class Mishaps:
                 return self._delist(rng.choice(sorted(station.ids)))
             case "clock_step" | "clock_leap":
                 most = _STEP_MOST_NS if name == "clock_step" else _LEAP_MOST_NS
-                self._set_clock(rng.randrange(-most, most))
+                station.set_clock(rng.randrange(-most, most))
             case "clock_drift":
                 station.clock.drift(now_ns, rng.randrange(-500, 501))
             case "double_subscription":
@@ -106,13 +104,6 @@ class Mishaps:
             if notice is not None:
                 self._station.post(wire, notice.encode(), None)
             self._station.hang_up(wire)
-
-    def _set_clock(self, by_ns: int) -> None:
-        """The plant notices at its next look at the clock, and says so with the time as it was."""
-        station = self._station
-        if station.up and abs(by_ns) > _CLOCK_STEP_NS:
-            station.command("note", reason=int(Reason.CLOCK_STEP), value=by_ns, detail="the wall clock stepped")
-        station.clock.step(station.agenda.now_ns, by_ns)
 
     def _share(self, symbol: str) -> None:
         """A second holder comes and goes."""
@@ -161,8 +152,7 @@ class Mishaps:
             station.loop.set_disk(delay_ns=_SLOW_WRITE_NS)
         else:
             station.loop.set_disk(errno=errno.ENOSPC)
-            detail = "the archive's disk is full"
-            station.command("note", reason=int(Reason.DISK_FULL), value=0, detail=detail)
+            station.note(Reason.DISK_FULL, 0, "the archive's disk is full")
             station.loop.await_disk(False)
         after_ns = self._rng.randrange(_LASTING_MOST_NS)
         station.agenda.at(station.agenda.now_ns + after_ns, self._mend_disk, station.run)
@@ -176,5 +166,4 @@ class Mishaps:
         station.loop.set_disk()
         station.loop.await_disk(True)
         if name == "disk_full":
-            detail = "the archive is written again"
-            station.command("note", reason=int(Reason.DISK_RECOVERED), value=0, detail=detail)
+            station.note(Reason.DISK_RECOVERED, 0, "the archive is written again")

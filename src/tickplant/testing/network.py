@@ -49,8 +49,8 @@ class Wire:
 
 
 class WallClock:
-    """The plant's reading of the time, as its live loop takes it (crates/core/src/clock.rs): it never goes back, and goes
-    at half its pace where the clock was set back, until it is level."""
+    """The plant's reading of the time, as its live loop takes it (crates/core/src/clock.rs): it never goes back, and
+    goes at half its pace where the clock was set back, until it is level."""
 
     def __init__(self) -> None:
         self._offset_ns = 0
@@ -84,9 +84,10 @@ class WallClock:
         self._settle(true_ns)
         self._drift_ppm = ppm
 
-    def begin_anew(self) -> None:
-        """Another process reads the wall clock as it stands."""
-        self._last_ns = self._lead_ns = 0
+    def begin_anew(self, true_ns: int) -> int:
+        """Another process reads the clock, and goes on behind what is in the log: how far that is ahead of the wall."""
+        self._lead_ns, self._lead_since_ns = max(0, self._last_ns - true_ns - self._error(true_ns)), true_ns
+        return self._lead_ns
 
     def _reading(self, true_ns: int) -> int:
         return true_ns + self._error(true_ns) + self._lead(true_ns)

@@ -29,6 +29,8 @@ from tickplant.venues.settings import VenueSettings
 _CLOSE_WITHIN_NS = 5 * SECOND_NS
 _REPLY_WITHIN_NS = 10 * SECOND_NS
 _RESOLVED_WITHIN_NS = MILLISECOND_NS
+# What the live loop takes for a step of the clock; it follows less without a word.
+_CLOCK_STEP_NS = 20 * MILLISECOND_NS
 
 Turn = tuple[list[tuple[str, int, bytes]], int | None, list[tuple[int, int, bytes]]]
 
@@ -99,11 +101,13 @@ class Station:
         """Begins a run of the loop."""
         self._runs += 1
         self.up = True
-        self.clock.begin_anew()
+        lead_ns = self.clock.begin_anew(self.agenda.now_ns)
         at_ns = self.clock.now(self.agenda.now_ns)
         self.loop = _native.VirtualLoop(self.log, self.lane, self.plan, at_ns, seed=self._seed + self._runs)
         self._wake_ns = None
         self._after(self.loop.started(), None)
+        if lead_ns > _CLOCK_STEP_NS:
+            self.note(Reason.CLOCK_STEP, -lead_ns, "the wall clock is behind what is in the log")
 
     def kill(self, frame: tuple[int, bytes] | None = None) -> None:
         """The plant dies, its sockets with it; with a frame, while it takes that."""
@@ -129,6 +133,19 @@ class Station:
     def command(self, do: str, **arguments: Any) -> None:
         """Gives the session a command."""
         self.take("command", payload=json.dumps({"do": do, **arguments}).encode())
+
+    def note(self, reason: Reason, value: int, detail: str) -> None:
+        """Tells the session what its loop or the control thread noticed."""
+        self.command("note", reason=int(reason), value=value, detail=detail)
+
+    def set_clock(self, by_ns: int) -> None:
+        """Somebody sets the wall clock. The plant notices when it looks, and says so with the time as it was."""
+        now_ns = self.agenda.now_ns
+        if self.up and abs(by_ns) > _CLOCK_STEP_NS:
+            self.note(Reason.CLOCK_STEP, by_ns, "the wall clock stepped")
+        self.clock.step(now_ns, by_ns)
+        if self._wake_ns is not None:
+            self.agenda.at(self.clock.when(self._wake_ns, now_ns), self._wake, self._runs, self._wake_ns)
 
     @property
     def attempts(self) -> int:
@@ -214,7 +231,7 @@ class Station:
         at_ns = budget.take(now_ns, amount)
         if at_ns > now_ns:
             detail = f"the venue's budget of {name} is used up for now"
-            self.command("note", reason=int(Reason.RATE_LIMITED), value=at_ns - now_ns, detail=detail)
+            self.note(Reason.RATE_LIMITED, at_ns - now_ns, detail)
         self.agenda.at(at_ns, self._turn_came, self._runs, budget, act, arguments)
 
     def _turn_came(self, run: int, budget: Budget, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -23,7 +23,8 @@ from tickplant.sim import Venue, build_venue
 from tickplant.sim.presets import VENUES
 from tickplant.testing.checks import Violation
 from tickplant.testing.faults import Chance, Fired, load_faults
-from tickplant.testing.report import Report
+from tickplant.testing.reports.report import Report
+from tickplant.testing.reports.wounds import Wound, wounds
 from tickplant.testing.station import Heap, Station
 from tickplant.venues.settings import VenueSettings
 from tickplant.venues.table import find_venue
@@ -154,6 +155,16 @@ class World:
         return sorted(fired for station in self.stations for fired in station.injury.fired)
 
     @property
+    def wounds(self) -> list[Wound]:
+        """What became of each of them: when it was noticed, how it was healed, what was lost."""
+        found = [
+            wound
+            for station in self.stations
+            for wound in wounds(station.injury.fired, station.checker.signs, station.ids)
+        ]
+        return sorted(found, key=lambda wound: wound.fired)
+
+    @property
     def hash(self) -> str:
         """Over the records of all lanes and runs, as 32 hexadecimal digits; complete once the world is closed."""
         digest = blake2b(digest_size=16)
@@ -246,4 +257,5 @@ def simulate(
             violations=simulated.violations,
             fired=simulated.fired,
             counts=dict(counts),
+            wounds=simulated.wounds,
         )

@@ -31,7 +31,7 @@ def sim(
     the seed again is printed. With --json each seed is one line with hash, violations and faults.
     Example: tickplant sim --seed 7 --faults storm
     """
-    from tickplant.testing.report import report_text
+    from tickplant.testing.reports.report import report_text
     from tickplant.testing.world import simulate
 
     names = [name.strip().replace("-", "_") for name in venues.split(",") if name.strip()]

@@ -147,7 +147,7 @@ class BinanceStreams(Venue):
         if self._hears(connection, kind):
             self._subscribers.add(stream, connection)
 
-    def _concerns(self, key: Any, symbol: str, index: int) -> bool:
+    def _concerns(self, key: Any, index: int) -> bool:
         # Who is subscribed to a name stays so, and hears again when it trades again.
         return False
 

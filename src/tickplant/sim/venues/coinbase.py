@@ -93,6 +93,10 @@ class Coinbase(Venue):
             return HttpReply(404, '{"message":"NotFound"}')
         return HttpReply(200, self._rest_book(index, 1 if parameters(query).get("level", "1") == "1" else None, now_ns))
 
+    def _concerns(self, key: Any, index: int) -> bool:
+        # Heartbeats go on: they tell of the last trade, whatever became of the product.
+        return key[0] != "heartbeat" and super()._concerns(key, index)
+
     def published(self, symbol: str) -> int:
         """The update id up to which the last batch told; ids are the market's, the venue shows none."""
         return self._published[self.market.index_of[symbol]]

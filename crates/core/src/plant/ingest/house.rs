@@ -45,6 +45,15 @@ impl Loop {
         self.settle(at)
     }
 
+    /// Says that the log is ahead of the wall clock.
+    pub(super) fn say_lead(&mut self, at: Nanos, lead: Nanos) -> Result<(), LogError> {
+        let back = -i64::try_from(lead).unwrap_or(i64::MAX);
+        match -back > CLOCK_STEP {
+            true => self.note(at, Reason::ClockStep, back, "the wall clock is behind what is in the log"),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn keep_house(&mut self, at: Nanos) -> Result<(), LogError> {
         let offset = self.clock.wall_offset();
         if offset.abs() > CLOCK_STEP {

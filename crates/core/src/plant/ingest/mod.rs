@@ -149,8 +149,11 @@ impl Loop {
 
     /// Takes the plan and turns until told to stop. The plan is the first entry of the run in the journal.
     pub fn run(mut self, plan: &[u8], seed: u64) -> Result<(), LogError> {
+        // The wall clock may have been set back since the run before, whose records must not lie ahead of these.
+        let lead = self.clock.resume_after(self.engine.lane.ts_recv());
         let at = self.clock.now();
         self.engine.take(at, Input::Start { plan, seed })?;
+        self.say_lead(at, lead)?;
         self.settle(at)?;
         let mut events = Vec::with_capacity(EVENTS);
         while !self.is_finished() {

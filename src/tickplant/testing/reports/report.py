@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tickplant.clock import rfc3339
 from tickplant.testing.checks import Violation
 from tickplant.testing.faults import Fired
+from tickplant.testing.reports.wounds import Wound, healing_text
 
 _VIOLATIONS_SHOWN = 10
 _FAULTS_BEFORE = 3
@@ -26,6 +27,8 @@ class Report:
     violations: list[Violation]
     fired: list[Fired]
     counts: dict[str, int]
+    wounds: list[Wound] = field(default_factory=list)
+    """What became of each fault, by time."""
 
     @property
     def histogram(self) -> dict[str, int]:
@@ -51,10 +54,7 @@ class Report:
                 for at_ns, rule, instrument, what in self.violations
             ],
             "faults": self.histogram,
-            "events": [
-                {"at": rfc3339(at_ns), "fault": name, "venue": venue, "detail": detail}
-                for at_ns, name, venue, detail in self.fired
-            ],
+            "events": [wound.to_dict() for wound in self.wounds],
             "counts": self.counts,
             "command": self.command,
         }
@@ -65,8 +65,9 @@ def report_text(report: Report, *, every_fault: bool = False) -> str:
     checked = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
     faults = ", ".join(f"{name} {count}" for name, count in report.histogram.items()) or "none"
     lines = [f"seed {report.seed}  {report.hash}", f"  checked: {checked}", f"  faults:  {faults}"]
+    lines += [f"    {line}" for line in healing_text(report.wounds)]
     if every_fault:
-        lines += [f"  {_fault_text(fired)}" for fired in report.fired]
+        lines += [f"  {wound.text}" for wound in report.wounds]
     for violation in report.violations[:_VIOLATIONS_SHOWN]:
         where = f"{violation.rule}: {violation.instrument}".rstrip(": ")
         lines.append(f"  VIOLATION {_time_text(violation.at_ns)} {where}: {violation.what}")

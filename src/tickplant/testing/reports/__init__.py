@@ -1,0 +1,1 @@
+"""What a seed gave, and what became of each fault."""
