@@ -138,20 +138,23 @@ class Checker:
         """The records of one commit, which `meaning` brought about where it was a whole book message."""
         self._open = None
         for kind, index, data in records:
-            if index != self._next_index:
-                self.say(now_ns, "positions", 0, f"record {index} follows record {self._next_index - 1}")
-            self._next_index = index + len(data) // _RECORD_BYTES
-            self.counts["records"] += len(data) // _RECORD_BYTES
-            if kind == Kind.LEVEL:
-                self._levels(now_ns, data, meaning)
-            elif kind == Kind.TRADE:
-                self._trades(now_ns, data)
-            elif kind == Kind.STATUS:
-                self._statuses(now_ns, data)
-            elif kind == Kind.GAP:
-                self._gaps(now_ns, data)
+            self._take_batch(now_ns, kind, index, data, meaning)
         if self._open is not None:
             self.say(now_ns, "half a message", self._open, "a commit ended before the message did")
+
+    def _take_batch(self, now_ns: int, kind: int, index: int, data: bytes, meaning: Meaning | None = None) -> None:
+        if index != self._next_index:
+            self.say(now_ns, "positions", 0, f"record {index} follows record {self._next_index - 1}")
+        self._next_index = index + len(data) // _RECORD_BYTES
+        self.counts["records"] += len(data) // _RECORD_BYTES
+        if kind == Kind.LEVEL:
+            self._levels(now_ns, data, meaning)
+        elif kind == Kind.TRADE:
+            self._trades(now_ns, data)
+        elif kind == Kind.STATUS:
+            self._statuses(now_ns, data)
+        elif kind == Kind.GAP:
+            self._gaps(now_ns, data)
 
     def restarted(self, now_ns: int) -> None:
         """A new run of the plant begins."""
@@ -188,7 +191,7 @@ class Checker:
 
     def _levels(self, now_ns: int, data: bytes, meaning: Meaning | None) -> None:
         for (
-            _,
+            ts_event,
             ts_recv,
             sequence,
             price,
@@ -213,9 +216,17 @@ class Checker:
             checked.set_level(action, side, price, size)
             self._open = None if flags & _F_LAST else id_
             if flags & _F_LAST:
-                self._book_message(now_ns, id_, checked, sequence, meaning)
+                self._book_message(now_ns, id_, checked, sequence, ts_event, meaning)
 
-    def _book_message(self, now_ns: int, id_: int, checked: Checked, sequence: int, meaning: Meaning | None) -> None:
+    def _book_message(
+        self,
+        now_ns: int,
+        id_: int,
+        checked: Checked,
+        sequence: int,
+        ts_event: int,  # noqa: ARG002  (who knows no meaning finds it by the time)
+        meaning: Meaning | None,
+    ) -> None:
         self.counts["book_messages"] += 1
         window = None
         if not checked.numbered:

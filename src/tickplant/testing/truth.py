@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from tickplant.sim.market import Listing, Step
@@ -28,20 +28,33 @@ class Truth:
         book = listing.book
         self.sizes: dict[Key, int] = {(side, price): size for side in (BID, ASK) for price, size in book.levels(side)}
         self._ids: list[int] = []
+        self._times: list[int] = []
         self._past: list[_Past] = []
         # Updates before this index are in `sizes`.
         self._taken = 0
+        self._first_id = listing.update_id
         self.last_trade = listing.trade_id
 
     def note(self, step: Step) -> None:
         """Takes what an order did. All its changes count as one update, its last."""
         for change in step.changes:
             self._ids.append(step.last_id)
+            self._times.append(step.time_ns)
             self._past.append(_Past((change.side, change.price), change.size, change.previous))
         if step.trades:
             self.last_trade = step.trades[-1].id
         if len(self._ids) > _PAST_MOST:
             self._forget()
+
+    def id_at(self, time_ns: int) -> int:
+        """The last update up to and including a time; before all that is remembered, the one before that."""
+        index = bisect_right(self._times, time_ns)
+        return self._ids[index - 1] if index else self._first_id
+
+    def ids_within(self, first_ns: int, end_ns: int) -> list[int]:
+        """The updates within a time, without its end; where there is none the one before it."""
+        start, end = bisect_left(self._times, first_ns), bisect_left(self._times, end_ns)
+        return sorted(set(self._ids[start:end])) or [self.id_at(first_ns)]
 
     def roll(self, update_id: int) -> list[Key]:
         """Brings `sizes` to right after an update and says which levels that touched."""
@@ -67,7 +80,7 @@ class Truth:
 
     def _forget(self) -> None:
         count = min(_PAST_MOST // 2, self._taken)
-        del self._ids[:count], self._past[:count]
+        del self._ids[:count], self._times[:count], self._past[:count]
         self._taken -= count
 
 

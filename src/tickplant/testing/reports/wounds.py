@@ -196,7 +196,7 @@ def _live_before(signs: Sequence[Sign], start: int) -> dict[int, bool]:
 
 
 def _is_well(live: Mapping[int, bool], instrument_id: int | None) -> bool:
-    return all(live.values()) if instrument_id is None else live.get(instrument_id, True)
+    return bool(live) and all(live.values()) if instrument_id is None else live.get(instrument_id, True)
 
 
 def healing_text(found: Sequence[Wound]) -> list[str]:

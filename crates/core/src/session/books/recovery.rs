@@ -14,6 +14,15 @@ use crate::session::types::{
 /// Snapshots that are fetched at once by one session, so that a start does not spend a venue's whole budget in a moment.
 pub(super) const FETCHES_MOST: usize = 8;
 
+/// Levels a side that a venue's checksum covers. What is lost of those behind them shows nowhere until they come up.
+const fn levels_covered(checksum: Checksum) -> u32 {
+    match checksum {
+        Checksum::None => 0,
+        Checksum::Kraken => 10,
+        Checksum::Okx | Checksum::Bitfinex => 25,
+    }
+}
+
 impl Session {
     /// What disproves a book: it is told, and the resync begins, at once for the first time, later for each further one.
     pub(super) fn fault(&mut self, slot: Slot, state: BookState, reason: Reason, sample: &[u8], out: &mut Out) {
@@ -107,9 +116,12 @@ impl Session {
         self.symbols.mentioned(sample, |slot| slots.push(slot));
         slots.sort_unstable();
         slots.dedup();
-        let proofless = self.plan.book.continuity == Continuity::None && self.plan.book.checksum == Checksum::None;
-        if slots.is_empty() && proofless {
-            slots.extend(0..self.instruments.len() as Slot);
+        if slots.is_empty() && self.plan.book.continuity == Continuity::None {
+            // It may have been a message of any of them, of levels that no checksum covers.
+            let covered = levels_covered(self.plan.book.checksum);
+            let depths = self.instruments.iter().map(|instrument| instrument.depth);
+            let unproven = depths.zip(0..).filter(|&(depth, _)| depth == 0 || depth > covered);
+            slots.extend(unproven.map(|(_, slot): (u32, Slot)| slot));
         }
         for slot in slots {
             let on_it = self.book_route(slot) == Some(connection);
