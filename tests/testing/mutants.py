@@ -33,6 +33,12 @@ MUTANTS = [
         'continuity="range"',
     ),
     Mutant(
+        "staleness on the wall clock",
+        f"{SESSION}/mod.rs",
+        "            self.steps.step(self.at, value);\n",
+        "",
+    ),
+    Mutant(
         "no truncation",
         f"{SESSION}/books/mod.rs",
         "truncate: plan.truncate && depth > 0",

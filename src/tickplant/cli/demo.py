@@ -13,11 +13,13 @@ import typer
 from tickplant import clock, config
 from tickplant.cli.common import SMALL_LOG, Exit, JsonOption, LogOption, log_flags, print_json, run_until_stopped
 from tickplant.cli.live import account, shown, until_stopped
+from tickplant.cli.sim.wounds import FaultLog, heal, wounded
 from tickplant.cli.simulated import Side, Simulated, simulated_venues
 from tickplant.cli.summary import summary_text
 from tickplant.log import Book
 from tickplant.plant import Plant
 from tickplant.sim.presets import MOST_INSTRUMENTS, VENUES
+from tickplant.testing.sockets.proxy import FaultProxy
 from tickplant.venues.base import InstrumentId
 
 # How long the plant may take to have read what the frozen markets said last.
@@ -32,26 +34,36 @@ def demo(
     instruments: Annotated[int, typer.Option("--instruments", min=1, max=MOST_INSTRUMENTS, help="Of each venue.")] = 2,
     rate: Annotated[int, typer.Option("--rate", min=1, help="Orders a second of each venue.")] = 200,
     headless: Annotated[bool, typer.Option("--headless", help="Show nothing until the summary.")] = False,
+    faults: Annotated[
+        str, typer.Option("--faults", help="Wounds on the way: calm, flaky, storm, or a TOML file.")
+    ] = "calm",
     log: LogOption = None,
     json: JsonOption = False,
 ) -> Exit:
     """Show a plant at work without a network: simulated venues, live view, and a summary in which every book is proven.
 
-    Exit 0 only if each book's checksums all held and it equals the simulator's own book in the end.
+    Exit 0 only if each book's checksums all held and it equals the simulator's own book in the end. With --faults
+    there are wounds on the way; the summary tells of each when it was noticed, how it was healed, what was lost.
     Example: tickplant demo --seed 7 --seconds 20
     """
+    from tickplant.testing.sockets.proxy import socket_faults
+
     chosen = clock.seed_from_system() if seed is None else seed
+    likely = socket_faults(faults)
 
     async def work(stop: asyncio.Event) -> Exit:
         async with simulated_venues(seed=chosen, instruments=instruments, rate=rate, venues=list(VENUES)) as venues:
             with log_flags(log) as flags:
-                settings = config.load(flags=SMALL_LOG | flags | venue_flags(venues))
-                summary = await _run(settings, venues, stop, seconds, headless=headless or json)
+                async with wounded(venues, likely, chosen) as (doors, proxies):
+                    settings = config.load(flags=SMALL_LOG | flags | venue_flags(doors))
+                    summary = await _run(settings, doors, proxies, stop, seconds, headless=headless or json)
         summary = {"seed": chosen, **summary}
         if json:
-            print_json(summary)
+            print_json({name: value for name, value in summary.items() if name != "fault_texts"})
         else:
             typer.echo(summary_text(summary))
+            for line in summary["fault_texts"]:
+                typer.echo(line)
             typer.echo(_verdict(summary))
         return Exit.OK if summary["proven"] else Exit.UNPROVEN
 
@@ -59,15 +71,26 @@ def demo(
 
 
 async def _run(
-    settings: config.Config, venues: Simulated, stop: asyncio.Event, seconds: float | None, *, headless: bool
+    settings: config.Config,
+    venues: Simulated,
+    proxies: list[FaultProxy],
+    stop: asyncio.Event,
+    seconds: float | None,
+    *,
+    headless: bool,
 ) -> dict[str, Any]:
     names = [f"{symbol}.{code}" for code, symbols in venues.symbols.items() for symbol in symbols]
     started_ns, since_ns = clock.monotonic_ns(), clock.wall_ns()
     async with Plant.open(settings) as plant:
+        fault_log = FaultLog(plant, proxies, since_ns)
         async with contextlib.AsyncExitStack() as stack:
             if not headless:
-                await stack.enter_async_context(shown(plant, names, since_ns))
+                view = await stack.enter_async_context(shown(plant, names, since_ns))
+                story = asyncio.create_task(fault_log.show(view))
+                stack.callback(story.cancel)
             await until_stopped(plant, stop, seconds)
+            if proxies:
+                await heal(plant, proxies)
         summary = await account(plant, started_ns)
         truth = await venues.freeze()
         equal = await _agreement(plant, truth)
@@ -76,6 +99,9 @@ async def _run(
         row.update({name: value for name, value in counted[row["instrument"]].items() if name in row})
         row["equals_simulator"] = equal[row["instrument"]]
         row["proof"] = proof_of(row)
+        found = fault_log.look()
+    summary["faults"] = [wound.to_dict() for wound in found]
+    summary["fault_texts"] = [wound.text for wound in found]
     summary["proven"] = bool(summary["instruments"]) and all(row["proof"] for row in summary["instruments"])
     return summary
 

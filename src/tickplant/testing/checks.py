@@ -3,7 +3,8 @@
 - a book that is written as live equals the venue's book as of that message, and is not silently left behind;
 - a trade is recorded once, in the venue's order, or its id lies in a GAP that nothing repaired;
 - positions have no hole, receive times never decrease, messages end within their commit;
-- states follow each other, and none that is not live lasts.
+- states follow each other, and none that is not live lasts;
+- nothing that brings news is called silent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import struct
 from typing import NamedTuple
 
 from tickplant.clock import SECOND_NS
-from tickplant.records import Action, BookState, Kind, Repair, Side, Stream, Subject
+from tickplant.records import Action, BookState, Kind, Reason, Repair, Side, Stream, Subject
 from tickplant.sim.market import Listing
 from tickplant.sim.matching import ASK, BID
 from tickplant.testing.reports.wounds import Sign, gap_sign
@@ -27,6 +28,8 @@ _F_LAST = 128
 # Nobody may look live on what is older, and nobody may be in another state for longer without a new fault.
 _BEHIND_MOST_NS = 60 * SECOND_NS
 _HEALED_WITHIN_NS = 180 * SECOND_NS
+# Silence begins after ten seconds; the way here takes less than a second.
+_HEARD_NS = 5 * SECOND_NS
 
 
 class Violation(NamedTuple):
@@ -66,6 +69,8 @@ class Checked:
         self.trade_first = 0
         self.gaps: list[tuple[int, int]] = []
         self.wanted = True
+        self.heard_ns = 0
+        """When a whole book message last reached the plant."""
         self.new_run = False
         self.is_behind = False
         self._touched: list[Key] = []
@@ -276,6 +281,9 @@ class Checker:
             if previous != checked.state:
                 known = BookState(checked.state).name
                 self.say(now_ns, "states", id_, f"a move from {BookState(previous).name}, and the state was {known}")
+            is_silent = current == BookState.STALE and reason == Reason.SILENT
+            if is_silent and now_ns - checked.heard_ns < _HEARD_NS:
+                self.say(now_ns, "false alarm", id_, "silent, and its book was heard just now")
             if current != checked.state:
                 checked.state, checked.since_ns = current, now_ns
 

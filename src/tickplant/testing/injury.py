@@ -48,7 +48,7 @@ class Injury:
         self.fired: list[Fired] = []
         self.attempts = 0
         self._attempts: list[tuple[int, int]] = []
-        self._patience_ns = {"connect": 0, "request": 0}
+        self._patience_ns: dict[str, int] = {}
         self._before: dict[str, tuple[str, Meaning | None]] = {}
         self._replies: dict[str, list[bytes]] = {}
 
@@ -166,7 +166,7 @@ class Injury:
         now_ns, rate = station.agenda.now_ns, station.rules.connection_rate
         self.attempts += 1
         self._attempts = [attempt for attempt in self._attempts if now_ns - attempt[0] < _HOUR_NS] + [(now_ns, route)]
-        self.keep_patience("connect")
+        self.keep_patience(station.address(route))
         for (most, seconds), whose in ((rate, None), (_ATTEMPTS_MOST, route)):
             recent = sum(
                 now_ns - at_ns < seconds * SECOND_NS and whose in (None, of_route) for at_ns, of_route in self._attempts
@@ -174,20 +174,21 @@ class Injury:
             if recent > most:
                 station.checker.say(now_ns, "budget", 0, f"{recent} attempts in {seconds} s, and {most} are allowed")
 
-    def keep_patience(self, what: str) -> None:
+    def keep_patience(self, address: str) -> None:
         """Nobody asks again before the time that the venue named. What another run was told, this one cannot know."""
         now_ns = self._station.agenda.now_ns
-        if now_ns < self._patience_ns[what]:
-            wait_s = (self._patience_ns[what] - now_ns) // SECOND_NS
-            self._station.checker.say(
-                now_ns, "patience", 0, f"a {what} {wait_s} s before the time that the venue named"
-            )
+        early_ns = self._patience_ns.get(address, 0) - now_ns
+        if early_ns > 0:
+            early = f"{address} is asked {early_ns // MILLISECOND_NS} ms before the time that the venue named"
+            self._station.checker.say(now_ns, "patience", 0, early)
 
-    def ask_patience(self, what: str, retry_after: int | None) -> None:
-        """The plant now knows of a Retry-After, or (None) has forgotten all."""
-        now_ns = self._station.agenda.now_ns
-        for name in [what] if what else list(self._patience_ns):
-            self._patience_ns[name] = 0 if retry_after is None else now_ns + retry_after
+    def ask_patience(self, address: str, retry_after: int) -> None:
+        """The plant now knows of a Retry-After."""
+        self._patience_ns[address] = self._station.agenda.now_ns + retry_after
+
+    def forget_patience(self) -> None:
+        """A new run knows nothing of what another was told."""
+        self._patience_ns.clear()
 
     def of_attempt(self) -> tuple[int, int | None] | None:
         """Why an attempt fails, with the peer's Retry-After in ns; None where it does not."""

@@ -122,7 +122,7 @@ class Station:
             self._forget(wire)
         self.wires.clear()
         self._runs += 1
-        self.injury.ask_patience("", None)
+        self.injury.forget_patience()
         self.checker.restarted(self.agenda.now_ns)
 
     def close(self) -> None:
@@ -211,6 +211,10 @@ class Station:
         budget = self._budget(wanted["budget"], self.routes[route])
         if budget is not None:
             budget.hold(self.agenda.now_ns + wanted["wait_ns"])
+
+    def address(self, route: int) -> str:
+        """Whom a route leads to; patience and budgets are an address's."""
+        return urlsplit(self.routes[route]).netloc
 
     def _budget(self, name: BudgetName, url: str) -> Budget | None:
         rules = self.rules
@@ -330,7 +334,7 @@ class Station:
         if self.wires.get(wire.route) is wire:
             del self.wires[wire.route]
             if retry_after is not None:
-                self.injury.ask_patience("connect", retry_after)
+                self.injury.ask_patience(self.address(wire.route), retry_after)
             self.take("closed", wire.route, detail, number=reason, retry_after=retry_after)
 
     def _forget(self, wire: Wire, *, dead: bool = True) -> None:
@@ -339,7 +343,7 @@ class Station:
             self.venue.disconnect(wire.number)
 
     def _fetch(self, request: int, url: bytes) -> None:
-        self.injury.keep_patience("request")
+        self.injury.keep_patience("requests")
         delay_ns, answered = self.injury.of_request(request, url.decode())
         self.agenda.at(self.agenda.now_ns + delay_ns, answered, self._runs)
 
@@ -347,7 +351,7 @@ class Station:
         """A reply, or the lack of one (status 0), arrives."""
         if run == self._runs:
             if retry_after is not None:
-                self.injury.ask_patience("request", retry_after)
+                self.injury.ask_patience("requests", retry_after)
             self.take("reply", payload=body, number=request, status=status, retry_after=retry_after)
 
     def _token(self, route: int, _: bytes) -> None:
@@ -413,6 +417,8 @@ class Station:
             self.kill((wire.route, payload))
             self.mishaps.restart_soon()
             return
+        if meaning is not None:
+            self.checked[meaning.instrument_id].heard_ns = self.agenda.now_ns
         self.take(kind, wire.route, payload, meaning=meaning)
 
     def hang_up(self, wire: Wire, *, reset: bool = False) -> None:

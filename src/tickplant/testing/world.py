@@ -42,6 +42,9 @@ _LOOK_NS = 5 * SECOND_NS
 _MINUTE_NS = 60 * SECOND_NS
 _SEGMENT_BYTES = 1 << 20
 _HOT_BYTES_MOST = 64 << 20
+# Books, buffers and tables have their size by then; what comes later would come again and again.
+_GROWN_AFTER_NS = 300 * SECOND_NS
+_GROWTH_BYTES_MOST = 1 << 20
 
 
 class World:
@@ -60,6 +63,8 @@ class World:
     ) -> None:
         self.now_ns = START_NS
         self.budgets = Budgets()
+        self._hot_root = hot_root
+        self._memory = 0
         self._heap = Heap()
         self.closed = False
         self.path = path
@@ -185,7 +190,22 @@ class World:
     def _look(self) -> None:
         for station in self.stations:
             station.checker.look(self.now_ns)
+        self._look_at_memory()
         self.at(self.now_ns + _LOOK_NS, self._look)
+
+    def _look_at_memory(self) -> None:
+        """What the loops hold grows at their start and is bounded from then on, and so are the log's memory files."""
+        memory = _native.VirtualLoop.memory()
+        if self.now_ns < START_NS + _GROWN_AFTER_NS:
+            self._memory = max(self._memory, memory)
+        grown = memory - self._memory
+        hot = sum(path.stat().st_size for path in self._hot_root.rglob("*") if path.is_file())
+        for what, bytes_, most in (
+            ("the loops", grown, _GROWTH_BYTES_MOST),
+            ("the memory files", hot, len(self.stations) * (_HOT_BYTES_MOST + _SEGMENT_BYTES)),
+        ):
+            if bytes_ > most:
+                self.stations[0].checker.say(self.now_ns, "memory", 0, f"{what} take {bytes_} bytes: {most} at most")
 
 
 def _settings(name: str, symbols: list[str], seed: int) -> VenueSettings:

@@ -119,6 +119,12 @@ impl PyVirtualLoop {
         is_found.then_some(()).ok_or_else(|| raise("LogError", &format!("the disk was not found to be {what} in time")))
     }
 
+    /// Bytes that this thread has asked for and not given back, over all of its loops.
+    #[staticmethod]
+    fn memory() -> i64 {
+        super::memory::memory().bytes
+    }
+
     /// xxh3 (128 bits) over all records of this run, as 32 hexadecimal digits.
     fn digest(&self) -> PyResult<String> {
         self.with(|driver| Ok(format!("{:032x}", driver.digest())))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -22,6 +24,10 @@ def sim(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="So many seeds, one after the other.")] = 1,
     instruments: Annotated[int, typer.Option("--instruments", min=1, max=MOST_INSTRUMENTS, help="Of each venue.")] = 2,
     rate: Annotated[int, typer.Option("--rate", min=1, max=10_000, help="Orders a second of each venue.")] = 10,
+    sockets: Annotated[
+        float | None,
+        typer.Option("--sockets", min=1, help="So many real seconds over sockets instead: calm, flaky or storm."),
+    ] = None,
     fault_log: Annotated[bool, typer.Option("--fault-log", help="Print every fault that fired.")] = False,
     json: JsonOption = False,
 ) -> Exit:
@@ -39,6 +45,8 @@ def sim(
     if unknown or not names:
         raise ConfigError(f"there is no simulated venue {', '.join(unknown)}", expected=f"some of {', '.join(VENUES)}")
     first = clock.seed_from_system() if seed is None else seed
+    if sockets is not None:
+        return _over_sockets(range(first, first + seeds), sockets, faults, names, fault_log=fault_log, json=json)
     proven = True
     for chosen in range(first, first + seeds):
         report = simulate(chosen, faults=faults, minutes=hours * 60, venues=names, instruments=instruments, rate=rate)
@@ -47,4 +55,23 @@ def sim(
             print_json(report.to_dict())
         else:
             typer.echo(report_text(report, every_fault=fault_log))
+    return Exit.OK if proven else Exit.UNPROVEN
+
+
+def _over_sockets(
+    seeds: Iterable[int], seconds: float, faults: str, venues: list[str], *, fault_log: bool, json: bool
+) -> Exit:
+    """A real plant behind fault proxies, once for each seed."""
+    from tickplant.testing.sockets.trial import trial
+
+    proven = True
+    for seed in seeds:
+        found = asyncio.run(trial(seed=seed, seconds=seconds, faults=faults, venues=venues))
+        proven = proven and not found.violations
+        if json:
+            print_json(found.to_dict())
+            continue
+        typer.echo(found.text)
+        for wound in found.wounds if fault_log else ():
+            typer.echo(f"  {wound.text}")
     return Exit.OK if proven else Exit.UNPROVEN

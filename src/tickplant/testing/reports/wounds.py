@@ -161,6 +161,7 @@ def _wound(fault: Fired, signs: Sequence[Sign], start: int, instrument_id: int |
     live = _live_before(signs, start)
     noticed: Sign | None = None
     rung, lost, healed_ns = 0, 0, None
+    is_cut = False
     for sign in signs[start:]:
         concerns = instrument_id is None or sign.instrument_id in (0, instrument_id)
         if sign.subject == Subject.BOOK and (instrument_id is None or sign.instrument_id == instrument_id):
@@ -172,12 +173,14 @@ def _wound(fault: Fired, signs: Sequence[Sign], start: int, instrument_id: int |
                 noticed = sign
         if noticed is None or not concerns:
             continue
+        if sign.subject == Subject.CONNECTION:
+            is_cut = sign.is_trouble or (is_cut and sign.current != ConnectionState.LIVE)
         if healed_ns is None:
             rung = max(rung, sign.current if sign.subject == Subject.RECOVERY else 0)
             if sign.subject == Subject.CONNECTION and sign.current == ConnectionState.WAITING:
                 rung = max(rung, int(Rung.RECONNECT))
         lost += sign.missing
-        if healed_ns is None and _is_well(live, instrument_id):
+        if healed_ns is None and not is_cut and _is_well(live, instrument_id):
             healed_ns = sign.at_ns
         if healed_ns is not None and sign.at_ns > healed_ns + _LOSS_TOLD_WITHIN_NS:
             break

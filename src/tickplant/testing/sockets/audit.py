@@ -67,7 +67,7 @@ class Witness:
 
     def _at_rest(self, checker: LogChecker) -> None:
         for checked in checker.instruments.values():
-            checked.sent_id = self.venue.published(checked.listing.instrument.symbol)
+            checked.sent_id = checker.sent(checked, self.venue.published(checked.listing.instrument.symbol))
         checker.at_rest(checker.now_ns)
 
 
@@ -92,11 +92,16 @@ class LogChecker(Checker):
             self.look_ns += _LOOK_NS
             self._look_back(self.look_ns)
 
+    def sent(self, checked: Checked, update_id: int) -> int:
+        """What must have been sent by this update: changes behind a subscribed window are not."""
+        is_same = checked.windowed and checked.at_id < update_id and checked.held == self._window(checked, update_id)
+        return checked.at_id if is_same else update_id
+
     def _look_back(self, at_ns: int) -> None:
         while self._fault_times_ns and self._fault_times_ns[0] <= at_ns:
             self.last_fault_ns = self._fault_times_ns.pop(0)
         for checked in self.instruments.values():
-            checked.sent_id = checked.truth.id_at(at_ns - _SENT_WITHIN_NS)
+            checked.sent_id = self.sent(checked, checked.truth.id_at(at_ns - _SENT_WITHIN_NS))
         self.look(at_ns)
 
     def _book_message(

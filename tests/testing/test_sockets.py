@@ -1,0 +1,53 @@
+"""A real plant behind a proxy that wounds: it heals, its log holds what the venues said, and the checks can fail."""
+
+import os
+
+import pytest
+
+from tickplant.errors import ConfigError
+from tickplant.testing.sockets.frames import TEXT, Frames
+from tickplant.testing.sockets.proxy import SOCKET_FAULTS, socket_faults
+from tickplant.testing.sockets.trial import trial
+
+
+def test_frames_are_cut_wherever_the_bytes_are():
+    texts = [b"x" * size for size in (0, 1, 125, 126, 65_535, 65_536)]
+    stream = b"".join(bytes((0x81, size)) + t for t in texts if (size := len(t)) < 126)
+    frames = Frames()
+    first = next(frames.feed(stream))
+    assert (first.opcode, first.payload) == (TEXT, b"")
+    stream = b"".join(first.with_payload(text) for text in texts) + bytes((0x8A, 0))
+    for step in (1, 7, len(stream)):
+        frames = Frames()
+        found = [frame for at in range(0, len(stream), step) for frame in frames.feed(stream[at : at + step])]
+        assert [frame.payload for frame in found] == [*texts, b""], step
+        assert b"".join(frame.raw for frame in found) == stream
+        assert found[-1].opcode == 10
+
+
+def test_faults_of_sockets_are_named():
+    assert set(socket_faults("flaky")) == set(SOCKET_FAULTS)
+    with pytest.raises(ConfigError, match="restart"):
+        socket_faults("restart")
+
+
+async def test_a_plant_heals_from_what_a_proxy_does(tmp_path):
+    """Short: `make proof` gives it ten minutes."""
+    faults = tmp_path / "faults.toml"
+    faults.write_text("[faults]\nrst = 0.3\ntruncate = 0.3\ndrop = 0.3\n")
+    found = await trial(seed=5, seconds=2, faults=str(faults), venues=["kraken", "binance"], rate=100)
+    assert found.violations == [], found.text
+    assert found.wounds
+    assert all(wound.healed_ns is not None for wound in found.wounds if wound.noticed_ns)
+    assert found.counts["book_messages"] > 100
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(5000)
+async def test_ten_minutes_over_sockets():
+    """TICKPLANT_SOCKET_SECONDS for another time; the result stands in bench/record."""
+    seconds = float(os.environ.get("TICKPLANT_SOCKET_SECONDS", "600"))
+    found = await trial(seed=7, seconds=seconds, faults="flaky")
+    print(found.text)
+    assert found.violations == [], found.text
+    assert found.recovery_ms["cuts"] > 0
