@@ -59,6 +59,7 @@ bench: setup  ## what it costs and how fast it is; each prints JSON and takes --
 	$(BIN)/python bench/latency.py
 	$(BIN)/python bench/throughput.py
 	$(BIN)/python bench/readers.py
+	$(BIN)/python bench/isolation.py
 	for row in pipes32 pipes8 lanes wall paced2000 paced50000; do $(BIN)/python bench/tape/run.py $$row || exit 1; done
 
 bench-peers: setup $(VENV)-bench-peers/.packages  ## books against those of peers, alternated in one process

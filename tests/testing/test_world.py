@@ -9,6 +9,7 @@ from tickplant.sim.presets import VENUES
 from tickplant.testing import FAULTS, PRESETS, load_faults, simulate, world
 from tickplant.testing.faults import check_faults
 from tickplant.testing.reports.report import report_text
+from tickplant.testing.reports.shrink import shrink
 
 
 @pytest.mark.parametrize("faults", ["calm", "storm"])
@@ -87,6 +88,25 @@ def test_faults_are_named_in_files_and_mistakes_are_told(tmp_path):
     with pytest.raises(ConfigError, match="nowhere"):
         load_faults("nowhere")
     assert all(name in {fault.name for fault in FAULTS} for preset in PRESETS.values() for name in preset)
+
+
+def test_a_failing_seed_is_shrunk_to_the_faults_that_it_takes():
+    asked = []
+
+    def fails(names):
+        asked.append(names)
+        return {"b", "e"} <= set(names)
+
+    assert shrink(list("abcdefgh"), fails) == ["b", "e"]
+    assert len(asked) < 20
+    assert shrink(["x"], lambda names: True) == []
+
+
+def test_faults_that_are_left_out_do_not_fire():
+    some = simulate(5, minutes=2, venues=["kraken"], only=["truncate", "rst"])
+    assert set(some.histogram) <= {"truncate", "rst"}
+    assert some.fired
+    assert some.command.endswith("--only rst,truncate")
 
 
 def test_a_report_names_the_command_that_plays_it_again():

@@ -8,7 +8,7 @@ of a venue. All default to zero. At most one fault fires at one opportunity.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -154,11 +154,15 @@ class Fired(NamedTuple):
 
 
 class Chance:
-    """Draws faults for one venue. The same generator and the same opportunities give the same faults."""
+    """Draws faults for one venue. The same generator and the same opportunities give the same faults.
 
-    def __init__(self, rng: Random, probabilities: Mapping[str, float]) -> None:
+    With `only`, those of other names are drawn as ever and do not fire, so that the rest of a run stays alike.
+    """
+
+    def __init__(self, rng: Random, probabilities: Mapping[str, float], only: Collection[str] | None = None) -> None:
         self.rng = rng
         self.on = True
+        self._only = only
         self._called: list[str] = []
         self._tables: dict[str, list[tuple[int, str]]] = {}
         for fault in FAULTS:
@@ -186,4 +190,5 @@ class Chance:
         drawn = self.rng.getrandbits(32)
         if drawn >= table[-1][0]:
             return None
-        return next(name for bound, name in table if drawn < bound)
+        name = next(name for bound, name in table if drawn < bound)
+        return name if self._only is None or name in self._only else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,6 +60,7 @@ class World:
         venues: Sequence[str] = VENUES,
         instruments: int = INSTRUMENTS,
         rate: int = RATE,
+        only: Collection[str] | None = None,
     ) -> None:
         self.now_ns = START_NS
         self.budgets = Budgets()
@@ -84,7 +85,7 @@ class World:
             )  # fmt: skip
             rules = find_venue(name)
             settings = _settings(name, venue.symbols, seed)
-            chance = Chance(seeded(f"faults {seed} {name}"), faults)
+            chance = Chance(seeded(f"faults {seed} {name}"), faults, only)
             number = seeded(f"plant {seed} {name}").getrandbits(60)
             self.stations.append(Station(self, venue, rules, settings, self._log, chance, seed=number))
         for station in self.stations:
@@ -223,8 +224,10 @@ def world(
     venues: Sequence[str] = VENUES,
     instruments: int = INSTRUMENTS,
     rate: int = RATE,
+    only: Collection[str] | None = None,
 ) -> Iterator[World]:
-    """A world whose log is thrown away afterwards. `faults` is a preset, a TOML file, or probabilities by name.
+    """A world whose log is thrown away afterwards. `faults` is a preset, a TOML file, or probabilities by name; of
+    those that are drawn, `only` these fire.
 
     Raises ConfigError for unknown faults, ValueError for an unknown venue.
     """
@@ -242,6 +245,7 @@ def world(
             venues=venues,
             instruments=instruments,
             rate=rate,
+            only=only,
         )
         try:
             yield simulated
@@ -259,9 +263,11 @@ def simulate(
     venues: Sequence[str] = VENUES,
     instruments: int = INSTRUMENTS,
     rate: int = RATE,
+    only: Collection[str] | None = None,
 ) -> Report:
     """One seed from its start to the proof at its end."""
-    with world(seed=seed, faults=faults, venues=venues, instruments=instruments, rate=rate) as simulated:
+    options = {"seed": seed, "faults": faults, "venues": venues, "instruments": instruments, "rate": rate}
+    with world(**options, only=only) as simulated:  # type: ignore[arg-type]
         simulated.run(minutes * 60)
         simulated.settle()
         simulated.close()
@@ -278,4 +284,7 @@ def simulate(
             fired=simulated.fired,
             counts=dict(counts),
             wounds=simulated.wounds,
+            instruments=instruments,
+            rate=rate,
+            only=None if only is None else sorted(only),
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Annotated
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +14,9 @@ from tickplant import clock
 from tickplant.cli.common import Exit, JsonOption, print_json
 from tickplant.errors import ConfigError
 from tickplant.sim.presets import MOST_INSTRUMENTS, VENUES
+
+if TYPE_CHECKING:
+    from tickplant.testing.reports.report import Report
 
 
 def sim(
@@ -28,6 +33,12 @@ def sim(
         float | None,
         typer.Option("--sockets", min=1, help="So many real seconds over sockets instead: calm, flaky or storm."),
     ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Of the faults that are drawn, only these fire: names with commas.")
+    ] = None,
+    smallest: Annotated[
+        bool, typer.Option("--shrink", help="Leave faults out of a failing seed while it still fails.")
+    ] = False,
     fault_log: Annotated[bool, typer.Option("--fault-log", help="Print every fault that fired.")] = False,
     json: JsonOption = False,
 ) -> Exit:
@@ -47,15 +58,44 @@ def sim(
     first = clock.seed_from_system() if seed is None else seed
     if sockets is not None:
         return _over_sockets(range(first, first + seeds), sockets, faults, names, fault_log=fault_log, json=json)
+    chosen_faults = None if only is None else _fault_names(only)
+
+    def run(chosen: int, some: list[str] | None) -> Report:
+        return simulate(
+            chosen, faults=faults, minutes=hours * 60, venues=names, instruments=instruments, rate=rate, only=some
+        )
+
     proven = True
     for chosen in range(first, first + seeds):
-        report = simulate(chosen, faults=faults, minutes=hours * 60, venues=names, instruments=instruments, rate=rate)
+        report = run(chosen, chosen_faults)
         proven = proven and not report.violations
+        if smallest and report.violations:
+            report = _shrunk(report, partial(run, chosen))
         if json:
             print_json(report.to_dict())
         else:
             typer.echo(report_text(report, every_fault=fault_log))
     return Exit.OK if proven else Exit.UNPROVEN
+
+
+def _fault_names(text: str) -> list[str]:
+    """Reads names with commas. Raises ConfigError."""
+    from tickplant.testing.faults import BY_NAME
+
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in BY_NAME]
+    if unknown:
+        raise ConfigError(f"there is no fault {', '.join(unknown)}", expected=f"some of {', '.join(BY_NAME)}")
+    return names
+
+
+def _shrunk(report: Report, run: Callable[[list[str]], Report]) -> Report:
+    """The same seed with as few sorts of faults as it takes to fail."""
+    from tickplant.testing.reports.shrink import shrink
+
+    print(f"seed {report.seed} fails; looking for the faults that it takes", file=sys.stderr, flush=True)
+    needed = shrink(list(report.histogram), lambda names: bool(run(names).violations))
+    return run(needed)
 
 
 def _over_sockets(

@@ -29,6 +29,10 @@ class Report:
     counts: dict[str, int]
     wounds: list[Wound] = field(default_factory=list)
     """What became of each fault, by time."""
+    instruments: int = 2
+    rate: int = 10
+    only: list[str] | None = None
+    """The faults that could fire, where not all could that were drawn."""
 
     @property
     def histogram(self) -> dict[str, int]:
@@ -39,9 +43,10 @@ class Report:
     def command(self) -> str:
         """The command that plays this seed again."""
         venues = ",".join(self.venues)
+        only = "" if self.only is None else f" --only {','.join(self.only)}"
         return (
-            f"tickplant sim --seed {self.seed} --faults {self.faults_name} --hours {self.virtual_minutes / 60:g} "
-            f"--venues {venues}"
+            f"tickplant sim --seed {self.seed} --faults {self.faults_name} --hours {self.virtual_minutes / 60!r} "
+            f"--venues {venues} --instruments {self.instruments} --rate {self.rate}{only}"
         )
 
     def to_dict(self) -> dict[str, Any]:
