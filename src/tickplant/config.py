@@ -25,6 +25,7 @@ from tickplant.venues.table import find_venue, symbol_of
 
 Bytes = Annotated[int, Meta(ge=65_536, description="a number of bytes from 65536")]
 Milliseconds = Annotated[int, Meta(ge=1, le=60_000, description="milliseconds from 1 to 60000")]
+Core = Annotated[int, Meta(ge=0, le=1023, description="the number of a core from 0 to 1023")]
 Port = Annotated[int, Meta(ge=0, le=65_535, description="a port from 1 to 65535, 0 for none")]
 
 
@@ -33,6 +34,10 @@ class PlantSettings(Struct, frozen=True, kw_only=True):
 
     name: Text = "plant"
     """Names this plant in its summary; a connector's `POD_NAME`."""
+    priority: Literal["normal", "high", "realtime"] = "normal"
+    """Of the ingestion loops among the machine's threads: as all, nice -10, or before all others (SCHED_FIFO 1)."""
+    cores: list[Core] | None = None
+    """Cores, counted from 0, that the loops stay on, one each in turn; None: the system chooses."""
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 //! The way of the data, stage by stage (each module imports only the ground and those it names here):
 //!
 //! - ground: [`record`] (the 64-byte facts), [`decimal`] (exact numbers), [`event`] (what venues say), [`clock`] (the one
-//!   door to time and chance);
+//!   door to time and chance), [`priority`] (what a thread asks of the scheduler);
 //! - [`wire`]: bytes of a socket to WebSocket messages;
 //! - [`venues`]: one venue's dialect to venue-neutral [`event::Event`]s;
 //! - [`book`]: order books, their continuity rules and checksums;
@@ -19,6 +19,7 @@ pub mod decimal;
 pub mod event;
 pub mod log;
 pub mod plant;
+pub mod priority;
 pub mod record;
 pub mod session;
 pub mod tape;

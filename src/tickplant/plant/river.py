@@ -274,6 +274,7 @@ class Plant:
         settings = self.settings.healthy(settings)
         venue = find_venue(code, settings.class_)
         instruments = {symbol: self._assign(symbol, code) for symbol in symbols}
+        cores = self.settings.plant.cores
         share = Share(
             self._handle,
             venue,
@@ -281,6 +282,8 @@ class Plant:
             instruments,
             lane=lane,
             budgets=self._budgets,
+            priority=self.settings.plant.priority,
+            core=cores[len(self._shares) % len(cores)] if cores else None,
             seed=self._seed,
             on_stopped=self._on_share_stopped,
         )

@@ -37,6 +37,8 @@ class Share:
         *,
         lane: str,
         budgets: Budgets,
+        priority: str = "normal",
+        core: int | None = None,
         seed: int | None = None,
         on_stopped: Callable[[Share, str | None], None],
     ) -> None:
@@ -51,7 +53,13 @@ class Share:
         self._reported: dict[str, Any] | None = None
         self._reported_at = clock.monotonic_ns()
         plan = json.dumps(venue.plan(instruments, settings)).encode()
-        options = {"ca": settings.ca, "proxy": settings.proxy, "message_bytes_max": settings.message_bytes_max}
+        options = {
+            "ca": settings.ca,
+            "proxy": settings.proxy,
+            "message_bytes_max": settings.message_bytes_max,
+            "priority": priority,
+            "core": core,
+        }
         decoder = venue if venue.decoder == "python" else None
         self._loop = _native.Loop(log, lane, plan, json.dumps(options).encode(), seed=seed, decoder=decoder)
 

@@ -52,6 +52,7 @@ impl Checkpointer {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         let run = move || {
+            crate::priority::step_back();
             if let Err(error) = work.run(&theirs) {
                 *theirs.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error.to_string());
             }

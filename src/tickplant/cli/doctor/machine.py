@@ -11,7 +11,8 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tickplant import __version__
@@ -50,8 +51,68 @@ def look_at_machine(settings: Config) -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
     enough = cores >= min(lanes, 2)
     yield Finding("cores", f"{cores} for {lanes} loops", enough, "" if enough else "use fewer loops")
+    yield _cores(settings.plant.cores)
+    yield _priority(settings.plant.priority)
     yield _clock()
     yield _kernel()
+
+
+def _cores(wanted: list[int] | None) -> Finding:
+    """Whether the loops can have the cores that they are to stay on."""
+    missing = sorted(set(wanted or ()) - os.sched_getaffinity(0))
+    if not wanted:
+        return Finding("plant.cores", "any")
+    advice = f"this process may use {_ranges(os.sched_getaffinity(0))}" if missing else ""
+    return Finding("plant.cores", ", ".join(map(str, wanted)), not missing, advice)
+
+
+def _ranges(cores: set[int]) -> str:
+    return ", ".join(map(str, sorted(cores)))
+
+
+def _priority(wanted: str) -> Finding:
+    """Whether the loops get the priority of the settings, and which they could have."""
+    permitted = [name for name, take in _PRIORITIES.items() if _may(take)]
+    text = f"{wanted}; permitted here: {', '.join(permitted)}"
+    if wanted not in permitted:
+        advice = "give the plant CAP_SYS_NICE, or a limit: LimitRTPRIO=1 and LimitNICE=-10 (systemd), ulimit -r 1"
+        return Finding("plant.priority", text, False, advice)
+    unbounded = wanted == "realtime" and _RT_RUNTIME.exists() and int(_RT_RUNTIME.read_text()) < 0
+    advice = f"set {_RT_RUNTIME} to 950000: under a flood a loop would leave its core to nobody" if unbounded else ""
+    return Finding("plant.priority", text, advice=advice)
+
+
+def _may(take: Callable[[], None]) -> bool:
+    """Tried on a thread that ends at once: nothing of it stays with the process."""
+    refused: list[OSError] = []
+
+    def attempt() -> None:
+        try:
+            take()
+        except OSError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    return not refused
+
+
+def _take_nothing() -> None:
+    """What every thread may."""
+
+
+def _take_nice() -> None:
+    # On Linux 0 is the calling thread.
+    os.setpriority(os.PRIO_PROCESS, 0, -10)
+
+
+def _take_realtime() -> None:
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+
+
+_PRIORITIES = {"normal": _take_nothing, "high": _take_nice, "realtime": _take_realtime}
+_RT_RUNTIME = Path("/proc/sys/kernel/sched_rt_runtime_us")
 
 
 def _space(check: str, folder: Path, wanted: int, advice: str) -> Finding:

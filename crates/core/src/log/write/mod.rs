@@ -390,6 +390,10 @@ fn publish(control: &Control, stream: &StreamWriter) {
 
 /// A thread that could not be made shows as an archive that does not move; the preparer's work is then done by the writer itself.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Option<JoinHandle<()>> {
+    let work = || {
+        crate::priority::step_back();
+        work();
+    };
     std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(work).ok()
 }
 

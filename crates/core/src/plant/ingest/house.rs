@@ -3,6 +3,7 @@
 use super::Loop;
 use crate::clock::{Clock, Nanos, MILLISECOND};
 use crate::log::{ArchiveState, LogError};
+use crate::priority::pin;
 use crate::record::Reason;
 use crate::session::{Command, Connection, Input};
 use crate::wire::WebSocket;
@@ -74,6 +75,20 @@ impl Loop {
                 }
             }
             self.disk = disk;
+        }
+        Ok(())
+    }
+
+    /// Asks the scheduler for what the settings say. What it refuses is told, and the loop goes on without.
+    pub(super) fn take_place(&mut self, at: Nanos) -> Result<(), LogError> {
+        let (priority, core) = (self.options.priority, self.options.core);
+        if let Err(refused) = priority.take() {
+            let text = format!("plant.priority: {priority:?} is not permitted here ({refused}): see tickplant doctor");
+            self.note(at, Reason::Refused, i64::from(refused.raw_os_error().unwrap_or(0)), &text)?;
+        }
+        if let Some((core, Err(refused))) = core.map(|core| (core, pin(core))) {
+            let text = format!("plant.cores: core {core} cannot be had ({refused}): the loop runs on any");
+            self.note(at, Reason::Refused, i64::from(refused.raw_os_error().unwrap_or(0)), &text)?;
         }
         Ok(())
     }

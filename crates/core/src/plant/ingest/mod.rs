@@ -14,6 +14,7 @@ use super::handle::{Inbox, Order, Outbox, Request};
 use super::report::{Counters, SessionReport};
 use crate::clock::{Clock, Nanos, Rng, SystemClock, SECOND};
 use crate::log::{ArchiveState, LogError};
+use crate::priority::Priority;
 use crate::record::Reason;
 use crate::session::{Connection, Input, Plan, Snapshot, Wish};
 use crate::wire::{FetchOptions, FetchPort, Fetcher, Proxy, Tls, WebSocket};
@@ -36,6 +37,9 @@ pub struct LoopOptions {
     pub proxy: Option<String>,
     /// Largest message taken; 16 MiB where absent.
     pub message_bytes_max: Option<usize>,
+    pub priority: Priority,
+    /// The core that the loop's thread stays on; any where absent.
+    pub core: Option<usize>,
 }
 
 /// One connection of the session: its route and, while there is one, its socket.
@@ -154,6 +158,7 @@ impl Loop {
         let at = self.clock.now();
         self.engine.take(at, Input::Start { plan, seed })?;
         self.say_lead(at, lead)?;
+        self.take_place(at)?;
         self.settle(at)?;
         let mut events = Vec::with_capacity(EVENTS);
         while !self.is_finished() {
