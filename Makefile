@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
+NATIVE_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml \
+	src/tickplant/_native.pyi
 
 .PHONY: bench-peers setup test check demo peers proof test-ktls bench lock clean
 
@@ -50,17 +51,8 @@ proof: peers test-ktls  ## the long tests: hundreds of kills, thousands of cuts,
 	$(BIN)/pytest -m proof --timeout 1800
 	$(BIN)/python bench/soak.py --minutes 10
 
-bench: setup  ## what it costs and how fast it is; each prints JSON and takes --out
-	cargo run -q --release -p tickplant-core --example kraken_bench
-	cargo run -q --release -p tickplant-core --example book_bench
-	cargo run -q --release -p tickplant-core --example orders_bench
-	cargo run -q --release -p tickplant-core --example log_bench
-	$(BIN)/python bench/delivery.py
-	$(BIN)/python bench/latency.py
-	$(BIN)/python bench/throughput.py
-	$(BIN)/python bench/readers.py
-	$(BIN)/python bench/isolation.py
-	for row in pipes32 pipes8 lanes wall paced2000 paced50000; do $(BIN)/python bench/tape/run.py $$row || exit 1; done
+bench: setup  ## what it costs and how fast it is, in JSON lines; NAMES="latency readers" for some of it
+	$(BIN)/python bench/run.py $(NAMES)
 
 bench-peers: setup $(VENV)-bench-peers/.packages  ## books against those of peers, alternated in one process
 	PYTHONPATH=src $(VENV)-bench-peers/bin/python bench/books.py

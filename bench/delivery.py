@@ -1,6 +1,6 @@
 """How fast records reach Python: as NumPy views in another process, and as objects.
 
-    python bench/delivery.py [--records N] [--json]
+    python bench/delivery.py [--records N] [--out FILE]
 
 A log of N trades is written in turns of 100 records; then each reader runs in a process of its own over the whole of
 it, three times, and the best time counts (the machine's other work only ever adds). "views" reads batches of 10,000
@@ -10,7 +10,6 @@ records as they stand in the log; "gathered" reads turns of 100, which the reade
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from result import tell
 
 import tickplant as tp
 
@@ -72,7 +72,7 @@ def in_a_process(reader: str, path: str, lane: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=5_000_000)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--reader", nargs=3, metavar=("READER", "PATH", "LANE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.reader:
@@ -90,11 +90,7 @@ def main() -> None:
             "numpy_gathered_per_second": round(in_a_process("numpy", log, "turns")),
             "objects_per_second": round(in_a_process("objects", log, "turns")),
         }
-    if arguments.json:
-        print(json.dumps(rates))
-    else:
-        for what, rate in rates.items():
-            print(f"{what:28} {rate:>14,}")
+    tell(rates, arguments.out)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ def measure(rate: int, seconds: int, readers: int, stop_one: bool, priority: str
             "WS_ENDPOINT": f"ws://127.0.0.1:{int(feed.stdout.readline())}",
             "TICKPLANT_VENUE_KRAKEN_STREAMS": "trades",
             "TICKPLANT_LOG_PATH": log,
+            "TICKPLANT_METRICS_PORT": "0",
             "TICKPLANT_PLANT_PRIORITY": priority,
         }
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

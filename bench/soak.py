@@ -29,7 +29,7 @@ SAMPLE_S = 2.0
 
 def environment(facts: dict[str, Any], log: str) -> dict[str, str]:
     """The settings of a plant for these simulated venues, as variables."""
-    variables = {"TICKPLANT_LOG_PATH": log}
+    variables = {"TICKPLANT_LOG_PATH": log, "TICKPLANT_METRICS_PORT": "0"}
     for name, venue in facts["venues"].items():
         prefix = f"TICKPLANT_VENUE_{name.upper()}"
         variables |= {
@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             [ROOT / ".venv" / "bin" / "tickplant", "run"],
             env=os.environ | environment(facts, log),
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         samples: list[dict[str, float]] = []
         try:

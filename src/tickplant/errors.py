@@ -5,6 +5,7 @@
     │   ├── UnknownVenue
     │   └── UnknownInstrument
     ├── MissingExtra                an optional package is not installed
+    ├── NativeOutdated              the native module and the Python package are not of one build
     ├── LogError                    the log directory
     │   ├── LogMissing              no log there
     │   ├── LogVersionError         written by a newer version
@@ -138,6 +139,16 @@ class MissingExtra(TickplantError):
         super().__init__(f'the package "{package}" is not installed', hint=f'pip install "tickplant[{extra}]"')
         self.package = package
         self.extra = extra
+
+
+class NativeOutdated(TickplantError, ImportError):
+    """The native module and the Python package are not of one build. `where` is the native module's file."""
+
+    stage = "native"
+
+    def __init__(self, what: str) -> None:
+        hint = "run make setup in a source tree; elsewhere install tickplant anew"
+        super().__init__(what, where=__file__.removesuffix("errors.py") + "_native.abi3.so", hint=hint)
 
 
 class LogError(TickplantError):

@@ -14,10 +14,10 @@ ENVIRONMENT = {
 }
 
 
-def start(*arguments, **options):
-    """Starts `tickplant` with these arguments."""
+def start(*arguments, before=(), **options):
+    """Starts `tickplant` with these arguments, by a command that stands `before` it where there is one."""
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT} | options
-    return subprocess.Popen([sys.executable, "-m", "tickplant", *map(str, arguments)], **given)
+    return subprocess.Popen([*before, sys.executable, "-m", "tickplant", *map(str, arguments)], **given)
 
 
 def finish(process, within_s=30):

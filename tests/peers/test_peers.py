@@ -10,19 +10,22 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.peers.report import digest, side
 
-from tickplant.clock import sleep, wall_ns
+from tickplant.clock import SECOND_NS, monotonic_ns, sleep, wall_ns
 from tickplant.sim import SimServer, Venue, build_venue
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("TICKPLANT_PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
-ROUNDS, ROUND_SECONDS = 5, 2.0
+ROUNDS, UPDATES_A_ROUND = 5, 25
+"""So many updates of each book, on average, before the market stands still and the books are compared."""
+WITHIN_S = 60
+LOOK_EVERY_S = 0.1
 # How each client calls the instruments of each venue.
 NAMES: dict[tuple[str, str], tuple[str, str]] = {
     ("cryptofeed", "kraken"): ("/", "-"),
@@ -52,10 +55,22 @@ class Peer:
         facts: dict[str, Any] = json.loads(await asyncio.wait_for(self._process.stdout.readline(), 30))
         return facts
 
-    async def wait_for_books(self, count: int) -> None:
-        async with asyncio.timeout(60):
-            while len((await self.report())["books"]) < count:
-                await sleep(0.5)
+    async def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first report of which this holds, with all that the client saw since the call; after a minute the last,
+        for the caller to say what is wrong with it."""
+        seen: list[Any] = []
+        end_ns = monotonic_ns() + WITHIN_S * SECOND_NS
+        while True:
+            facts = await self.report()
+            seen += facts["seen"]
+            if holds(facts) or monotonic_ns() > end_ns:
+                return facts | {"seen": seen}
+            await sleep(LOOK_EVERY_S)
+
+    async def wait_for_books(self, count: int) -> dict[str, Any]:
+        facts = await self.until(lambda facts: len(facts["books"]) >= count)
+        assert len(facts["books"]) >= count
+        return facts
 
 
 @contextlib.asynccontextmanager
@@ -88,6 +103,11 @@ def simulated(name: str) -> Venue:
     return build_venue(name, seed=11, start_ns=wall_ns(), rate=400, history=50_000)
 
 
+def truth_of(venue: Venue, symbol: str, depth: int | None) -> list[list[list[str]]]:
+    """A venue's own book as a client reports its: bids and asks, each level a price and a size."""
+    return [[list(level) for level in side(levels[:depth])] for levels in venue.book(symbol)]
+
+
 def named(client: str, venue: Venue) -> dict[str, str]:
     """The client's name of each symbol."""
     ours, theirs = NAMES[client, venue.name]
@@ -104,20 +124,20 @@ async def test_a_foreign_client_holds_the_same_books(client: str, name: str) -> 
         await subject.wait_for_books(len(symbols))
         for _ in range(ROUNDS):
             server.running(True)
-            await sleep(ROUND_SECONDS)
+            wanted = updates + UPDATES_A_ROUND * len(symbols)
+            moving = await subject.until(lambda facts, wanted=wanted: facts["updates"] >= wanted or facts["problems"])
             server.running(False)
-            await sleep(1.0)
-            facts = await subject.report()
+            truth = {theirs: truth_of(venue, ours, depth) for theirs, ours in symbols.items()}
+            # What is on its way may still come; then the books are equal, or the test says how they differ.
+            facts = await subject.until(lambda facts, truth=truth: facts["books"] == truth or facts["problems"])
             assert facts["problems"] == []
-            for theirs, ours in symbols.items():
-                bids, asks = (side(levels[:depth]) for levels in venue.book(ours))
-                assert [[tuple(level) for level in levels] for levels in facts["books"][theirs]] == [bids, asks]
-            for theirs, sequence, seen in facts["seen"]:
+            assert facts["books"] == truth
+            for theirs, sequence, seen in moving["seen"] + facts["seen"]:
                 bids, asks = (side(levels) for levels in venue.book(symbols[theirs], sequence))
                 assert digest(bids, asks) == seen, (theirs, sequence)
                 compared += 1
             updates = facts["updates"]
-    assert updates > 100 * len(symbols)
+    assert updates >= ROUNDS * UPDATES_A_ROUND * len(symbols)
     assert compared > 200 or name == "kraken"
 
 
@@ -140,12 +160,12 @@ async def test_a_foreign_client_would_have_noticed(client: str, name: str, monke
     monkeypatch.setattr(venue, "advance", lossy)
     symbols = named(client, venue)
     async with SimServer([venue], tls=True) as server, peer(client, venue, server, list(symbols)) as subject:
-        await subject.wait_for_books(len(symbols))
-        await sleep(1.0)
-        assert (await subject.report())["problems"] == []
+        before = await subject.wait_for_books(len(symbols))
+        wanted = before["updates"] + UPDATES_A_ROUND * len(symbols)
+        facts = await subject.until(lambda facts: facts["updates"] >= wanted or facts["problems"])
+        assert facts["problems"] == []
         lose = True
-        async with asyncio.timeout(30):
-            while not (problems := (await subject.report())["problems"]):
-                await sleep(0.2)
+        problems = (await subject.until(lambda facts: bool(facts["problems"])))["problems"]
+        assert problems
         assert not lose
         assert any(word in problems[0] for word in ("Checksum", "Missing book update")), problems[0]

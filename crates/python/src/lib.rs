@@ -14,6 +14,9 @@ mod user_venue;
 mod views;
 mod wire;
 
+/// The Python side of the border as this module was built with it; a package with another one is refused.
+const STUB: &[u8] = include_bytes!("../../../src/tickplant/_native.pyi");
+
 #[pymodule]
 mod _native {
     use pyo3::prelude::*;
@@ -55,6 +58,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.py().import("tickplant.border")?.call_method1("check", (crate::STUB,))?;
         crate::records::register(module)?;
         module.add("THROWN_AWAY", tickplant_core::log::THROWN_AWAY)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))

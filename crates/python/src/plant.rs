@@ -4,7 +4,7 @@ pub mod measure;
 mod memory;
 pub mod simulate;
 
-use crate::errors::{log_error, raise};
+use crate::errors::{log_error, raise, raise_with};
 use crate::user_venue::PythonDecoder;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -27,6 +27,7 @@ use tickplant_core::venues;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct LogSettings {
     segment_bytes: u64,
     hot_bytes_max: u64,
@@ -331,8 +332,18 @@ pub fn rebuild(py: Python<'_>, path: PathBuf, lane: &str, decoder: Option<Py<PyA
     serde_json::to_string(&found).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
+/// Reads what the Python package wrote. Names that one side does not know mean that the sides are not of one build.
 pub fn from_json<'a, T: Deserialize<'a>>(text: &'a [u8]) -> PyResult<T> {
-    serde_json::from_slice(text).map_err(|error| PyValueError::new_err(error.to_string()))
+    serde_json::from_slice(text).map_err(|error| {
+        let text = error.to_string();
+        match ["unknown field", "unknown variant", "missing field"].iter().any(|what| text.starts_with(what)) {
+            true => Python::attach(|py| {
+                let what = format!("the native module does not understand the Python package: {text}");
+                raise_with(py, "NativeOutdated", &what, |_| Ok(()))
+            }),
+            false => PyValueError::new_err(text),
+        }
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

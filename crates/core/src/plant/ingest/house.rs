@@ -11,8 +11,9 @@ use crate::wire::WebSocket;
 const HOUSEKEEPING_EVERY: Nanos = 100 * MILLISECOND;
 /// A wall clock this far from our own reading has stepped.
 const CLOCK_STEP: i64 = 20_000_000;
-/// A paused feed goes on once so many bytes fit into the log, enough for the messages of a few new subscriptions.
-const ROOM_TO_RESUME: usize = 1 << 16;
+/// A paused feed goes on once so many bytes fit into the log, enough for the messages of a few new subscriptions. Both streams
+/// must have it beside the reserve, in the smallest memory that is allowed: six segments of 64 KiB.
+const ROOM_TO_RESUME: usize = 1 << 15;
 
 impl Loop {
     /// Timers, deadlines, the watermark, and now and then the clock and the disk.

@@ -29,7 +29,7 @@ const EVENTS: usize = 64;
 
 /// How a loop reaches its venue.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct LoopOptions {
     /// A PEM file of further authorities.
     pub ca: Option<PathBuf>,
@@ -244,3 +244,6 @@ impl Loop {
         self.counters.report(session, self.engine.tallies, lane.next_index(), &lane.archive_status(), self.paused)
     }
 }
+
+#[cfg(test)]
+mod tests;
