@@ -103,7 +103,7 @@ mod tests {
         let before = (policy(), nice());
         let (inside, heirs) = on_a_thread(|| {
             step_back();
-            ((policy(), nice()), on_a_thread(|| policy()))
+            ((policy(), nice()), on_a_thread(policy))
         });
         assert_eq!(inside.0, libc::SCHED_BATCH);
         assert!(inside.1 >= BACKGROUND_NICE);

@@ -31,7 +31,7 @@ fn orders_that_a_full_log_refuses_keep_their_place() {
     let options = Options {
         segment_bytes: 64 << 10,
         // As little as is allowed: six segments.
-        hot_bytes_max: 6 * 64 << 10,
+        hot_bytes_max: 6 * (64 << 10),
         sync: SyncPolicy::Always,
         hot_root: Some(dir.path().join("hot")),
         ..Options::default()
@@ -70,7 +70,7 @@ fn orders_that_a_full_log_refuses_keep_their_place() {
     let mut values = Vec::new();
     while let Some(batch) = reader.next().unwrap() {
         let statuses = batch.lines().iter().filter(|_| batch.head().kind == Kind::Status as u16);
-        let told = statuses.map(|line| bytemuck::cast_ref::<_, Status>(line));
+        let told = statuses.map(bytemuck::cast_ref::<_, Status>);
         values.extend(told.filter(|status| status.reason == Reason::Maintenance as u8).map(|status| status.value));
     }
     let misplaced = (0..).zip(&values).find(|(place, value)| place != *value);
