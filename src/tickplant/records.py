@@ -201,6 +201,8 @@ class Reason(IntEnum):
     """An independent snapshot at the same update id differs from the book."""
     TICKER_MISMATCH = 51
     """The venue's ticker of the same update id has other best levels than the book."""
+    ROTATION = 60
+    """A connection of this age makes place for a new one."""
 
 
 class Stream(IntEnum):
@@ -224,6 +226,8 @@ class Rung(IntEnum):
     """The connection is made anew."""
     SWITCH_VENUE = 4
     """Another venue takes over for the same asset."""
+    LINE = 5
+    """Another line of the same venue takes over."""
 
 
 class Repair(IntEnum):

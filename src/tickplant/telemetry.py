@@ -54,7 +54,8 @@ def _escaped(word: str) -> str:
 
 def exposition(summary: Summary) -> str:
     """The summary of a plant (`Plant.summary()`) in Prometheus' text format, ending with a line feed."""
-    every = (*_exchanges(summary), *_books(summary), *_lanes(summary), *_budgets(summary), _ages(summary))
+    plant = (*_lanes(summary), *_budgets(summary), _ages(summary))
+    every = (*_exchanges(summary), *_lines(summary), *_books(summary), *plant)
     return page(family for family in every if family.samples)
 
 
@@ -87,6 +88,30 @@ def _exchanges(summary: Summary) -> list[Family]:
             count.samples.append(("", (*labels, ("type", kind)), total))
         took.samples.extend(_histogram(labels, lanes))
     return [ping, last, again, state, took, count]
+
+
+def _lines(summary: Summary) -> list[Family]:
+    """What is told of redundant lines, from 1; nothing of a venue that has one."""
+    firsts = Family("md_line_first_total", "counter", "Messages that a line brought first.", [])
+    copies = Family("md_line_copies_total", "counter", "Copies that came by a line after another's.", [])
+    late = Family("md_line_late_seconds_total", "counter", "How far the copies were behind the first.", [])
+    holes = Family("md_line_holes_total", "counter", "Holes in what a line brought.", [])
+    fills = Family("md_line_fills_total", "counter", "Messages of a line that filled another's hole.", [])
+    doubted = Family("md_line_doubted_total", "counter", "Messages that the other lines knew nothing of.", [])
+    avoided = Family("md_gap_avoided_seconds_total", "counter", "A line was lost and another one carried on.", [])
+    for name, lane in summary["lanes"].items():
+        lines = lane["session"].get("lines", [])
+        if len(lines) < 2:
+            continue
+        whole = (("exchange", lane["venue"].lower()), ("lane", name))
+        avoided.samples.append(("", whole, lane["session"]["gap_avoided_ns"] / 1e9))
+        for number, score in enumerate(lines, 1):
+            labels = (*whole, ("line", str(number)))
+            late.samples.append(("", labels, score["late_ns"] / 1e9))
+            named = {"firsts": firsts, "copies": copies, "holes": holes, "fills": fills, "doubted": doubted}
+            for key, family in named.items():
+                family.samples.append(("", labels, score[key]))
+    return [firsts, copies, late, holes, fills, doubted, avoided]
 
 
 def _is_connected(lane: Summary) -> bool:

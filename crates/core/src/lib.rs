@@ -13,6 +13,7 @@
 //! - [`tape`]: a whole market on one connection, beside the plant;
 //! - [`plant`]: the loop that joins them: the only module that owns sockets, clock and lane at once.
 
+pub mod arbiter;
 pub mod book;
 pub mod clock;
 pub mod decimal;

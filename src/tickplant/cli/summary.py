@@ -54,6 +54,7 @@ def with_totals(summary: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         "records": records,
         "records_per_second": round(records / seconds) if seconds else 0,
         "latency_ns": latency,
+        "gap_avoided_s": sum(lane.get("session", {}).get("gap_avoided_ns", 0) for lane in lanes) / 1e9,
         "memory_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "memory_anonymous_mb": _anonymous_mb(),
     }
@@ -68,6 +69,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         totals.append(f"wire to log {latency}")
     if summary["frames_decoded"]:
         totals.append(f"tolerant parser {summary['tolerant_reads']:,} of {summary['frames_decoded']:,} messages")
+    if summary["gap_avoided_s"]:
+        totals.append(f"{summary['gap_avoided_s']:.1f} gap seconds avoided by redundant lines")
     totals.append(f"peak memory {summary['memory_peak_mb']} MB, {summary['memory_anonymous_mb']} MB anonymous")
     return f"{rows_text(rows)}\n\n{'; '.join(totals)}"
 
@@ -84,8 +87,9 @@ def _parsed(summary: Mapping[str, Any]) -> dict[str, int]:
 
 def _lane(lane: Mapping[str, Any]) -> dict[str, Any]:
     """A lane's account without its instruments, which stand above."""
-    connections = lane.get("session", {}).get("connections", [])
-    return {name: value for name, value in lane.items() if name != "session"} | {"connections": connections}
+    session = lane.get("session", {})
+    kept = {"connections": session.get("connections", []), "lines": session.get("lines", [])}
+    return {name: value for name, value in lane.items() if name != "session"} | kept
 
 
 def _anonymous_mb() -> int:

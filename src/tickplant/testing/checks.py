@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import NamedTuple
 
 from tickplant.clock import SECOND_NS
@@ -24,6 +25,9 @@ _STATUS = struct.Struct("<QQQqQQIHBBBBBBI")
 _GAP = struct.Struct("<QQQQQQIHBBBBBBI")
 _RECORD_BYTES = 64
 _F_LAST = 128
+_F_SNAPSHOT = 32
+# Messages without numbers that are remembered, to know the book of another line by when it takes over.
+_SAID_MOST = 256
 
 # Nobody may look live on what is older, and nobody may be in another state for longer without a new fault.
 _BEHIND_MOST_NS = 60 * SECOND_NS
@@ -79,6 +83,8 @@ class Checked:
         # Of each look: the last update that was sent to us by then.
         self.sent_id = 0
         self.sent_before: list[tuple[int, int]] = []
+        # Without numbers: what the last book messages that reached us brought the book to.
+        self.said: deque[Meaning] = deque(maxlen=_SAID_MOST)
 
     def restarted(self, now_ns: int) -> None:
         """The plant begins anew: books are closed. A new run knows nothing of the trades before it, so no GAP tells
@@ -119,11 +125,16 @@ class Checked:
         self._touched = []
         return sorted(self._differs)
 
+    def is_of_late(self) -> bool:
+        """Whether the book is the venue's as of a message that reached us lately, by whatever line."""
+        return any(not self.compare(said.update_id, said.window) for said in reversed(self.said))
+
 
 class Checker:
     """Holds the records of one venue's lane against the truth."""
 
-    def __init__(self, instruments: dict[int, Checked]) -> None:
+    def __init__(self, instruments: dict[int, Checked], *, redundant: bool = False) -> None:
+        self._redundant = redundant
         self.instruments = instruments
         self.violations: list[Violation] = []
         self.counts = dict.fromkeys(("records", "book_messages", "trades", "gaps", "states"), 0)
@@ -138,6 +149,12 @@ class Checker:
         """Notes a violation."""
         known = self.instruments.get(instrument_id)
         self.violations.append(Violation(now_ns, rule, known.name if known else "", what))
+
+    def heard(self, meaning: Meaning) -> None:
+        """A whole book message reached the plant, by whatever line."""
+        checked = self.instruments[meaning.instrument_id]
+        if self._redundant and not checked.numbered:
+            checked.said.append(meaning)
 
     def take(self, now_ns: int, records: list[tuple[int, int, bytes]], meaning: Meaning | None) -> None:
         """The records of one commit, which `meaning` brought about where it was a whole book message."""
@@ -221,7 +238,12 @@ class Checker:
             checked.set_level(action, side, price, size)
             self._open = None if flags & _F_LAST else id_
             if flags & _F_LAST:
-                self._book_message(now_ns, id_, checked, sequence, ts_event, meaning)
+                # Another line's book took over: it may be some messages ahead of this turn's, or behind.
+                may_take_over = self._redundant and flags & _F_SNAPSHOT and not checked.numbered
+                if may_take_over and checked.is_of_late():
+                    self.counts["book_messages"] += 1
+                else:
+                    self._book_message(now_ns, id_, checked, sequence, ts_event, meaning)
 
     def _book_message(
         self,

@@ -72,6 +72,7 @@ FAULTS: tuple[Fault, ...] = (
         "dead_instrument", "minute", "nothing of one instrument comes on open connections until it is asked for again"
     ),
     Fault("delisted", "minute", "the venue does not know one instrument any more, for up to two minutes"),
+    Fault("line_dead", "minute", "one of several lines is dead for up to two minutes, mostly without a word"),
     Fault("clock_step", "minute", "the wall clock is set by up to two seconds, either way"),
     Fault("clock_leap", "minute", "the wall clock is set by up to an hour, either way"),
     Fault("clock_drift", "minute", "the wall clock runs wrong by up to 500 parts in a million from now on"),
@@ -104,6 +105,7 @@ PRESETS: dict[str, dict[str, float]] = {
     "burst": {"burst": 0.5},
     "restart": {"restart": 0.5},
     "silent": {"mute": 0.002},
+    "one-line-dead": {"line_dead": 0.3},
 }
 """What a name of a set of faults stands for."""
 

@@ -190,8 +190,10 @@ class Injury:
         """A new run knows nothing of what another was told."""
         self._patience_ns.clear()
 
-    def of_attempt(self) -> tuple[int, int | None] | None:
-        """Why an attempt fails, with the peer's Retry-After in ns; None where it does not."""
+    def of_attempt(self, line: int) -> tuple[int, int | None] | None:
+        """Why an attempt of a line fails, with the peer's Retry-After in ns; None where it does not."""
+        if self._station.mishaps.is_dead(line):
+            return int(Reason.CONNECT_FAILED), None
         name = self._chance.draw("connect")
         if name is None:
             return None

@@ -10,6 +10,7 @@ from tickplant.clock import MILLISECOND_NS, SECOND_NS
 from tickplant.records import Reason
 
 if TYPE_CHECKING:
+    from tickplant.testing.network import Wire
     from tickplant.testing.station import Station
 
 _BURST_NS = 300 * MILLISECOND_NS
@@ -20,6 +21,11 @@ _SHARED_MOST_NS = 60 * SECOND_NS
 _LASTING_MOST_NS = 120 * SECOND_NS
 _STEP_MOST_NS = 2 * SECOND_NS
 _LEAP_MOST_NS = 3600 * SECOND_NS
+_LINE_DEAD_LEAST_NS, _LINE_DEAD_MOST_NS = 20 * SECOND_NS, 100 * SECOND_NS
+# By then a line that was dead is back, back-off and all, so that never two are dead at once.
+_LINE_BACK_NS = 60 * SECOND_NS
+# How long before it hangs up a venue says so to whom has a line to spare.
+_NOTICE_NS = 30 * SECOND_NS
 _SLOW_WRITE_NS = 2 * MILLISECOND_NS
 
 
@@ -35,6 +41,7 @@ class Mishaps:
         self._shared: set[int] = set()
         self._delisted: str | None = None
         self._disk: str | None = None
+        self._dead_line, self._dead_until_ns = -1, 0
 
     def each_minute(self) -> None:
         """A minute of the venue."""
@@ -67,6 +74,8 @@ class Mishaps:
                     station.hang_up(wire, reset=True)
             case "day_cut" | "maintenance":
                 self._cut_all(station.dialect.maintenance() if name == "maintenance" else None)
+            case "line_dead":
+                return self._kill_line(rng.randrange(station.lines))
             case "dead_instrument":
                 symbol = rng.choice(sorted(station.ids))
                 for wire in station.by_number.values():
@@ -99,10 +108,42 @@ class Mishaps:
         self._disk = None
         station.agenda.at(station.agenda.now_ns + self._rng.randrange(_DOWN_MOST_NS), station.start)
 
+    def is_dead(self, line: int) -> bool:
+        """Whether nobody answers on a line at present."""
+        return line == self._dead_line and self._station.agenda.now_ns < self._dead_until_ns
+
+    def _kill_line(self, line: int) -> str | None:
+        """A line's connections are cut, or fall silent without a word, and nobody answers on it for a while."""
+        station, now_ns = self._station, self._station.agenda.now_ns
+        if station.lines_wanted == 1 or now_ns < self._dead_until_ns + _LINE_BACK_NS:
+            return None
+        self._dead_line = line
+        self._dead_until_ns = now_ns + _LINE_DEAD_LEAST_NS + self._rng.randrange(_LINE_DEAD_MOST_NS)
+        for wire in list(station.wires.values()):
+            if station.line_of(wire.route) == line:
+                if self._rng.getrandbits(2):
+                    wire.half_open = True
+                else:
+                    station.hang_up(wire, reset=True)
+        return f"line {line + 1}"
+
     def _cut_all(self, notice: str | None) -> None:
-        for wire in list(self._station.by_number.values()):
+        """All connections end: those that rotate only where they are too old, and where there is a line to spare a
+        notice comes early enough to use it."""
+        station, now_ns = self._station, self._station.agenda.now_ns
+        for wire in list(station.by_number.values()):
             if notice is not None:
-                self._station.post(wire, notice.encode(), None)
+                station.post(wire, notice.encode(), None)
+            if notice is None and station.rotate_ns:
+                if now_ns - wire.since_ns > station.rotate_ns + _NOTICE_NS:
+                    station.hang_up(wire)
+            elif notice is not None and station.lines > 1:
+                station.agenda.at(now_ns + _NOTICE_NS, self._end_wire, wire)
+            else:
+                station.hang_up(wire)
+
+    def _end_wire(self, wire: Wire) -> None:
+        if wire.number in self._station.by_number:
             self._station.hang_up(wire)
 
     def _share(self, symbol: str) -> None:

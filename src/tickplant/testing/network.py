@@ -20,6 +20,7 @@ class Wire:
     def __init__(self, number: int, route: int, now_ns: int, rng: Random) -> None:
         self.number = number
         self.route = route
+        self.since_ns = now_ns
         self.opened = False
         self.dead = False
         self.half_open = False

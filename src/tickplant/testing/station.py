@@ -23,6 +23,7 @@ from tickplant.testing.mishaps import Mishaps
 from tickplant.testing.network import WallClock, Wire
 from tickplant.testing.truth import top
 from tickplant.venues.base import Venue
+from tickplant.venues.lines import plan_lines
 from tickplant.venues.settings import VenueSettings
 
 # How long the live loop waits for a peer's part of a close, and for a reply.
@@ -67,6 +68,9 @@ class Station:
         plan = rules.plan(self.ids, settings)
         self.plan = json.dumps(plan).encode()
         self.routes: list[str] = [route["url"] for route in plan["routes"]]  # type: ignore[attr-defined]
+        lines = plan_lines(rules, settings)
+        self.lines, self.lines_wanted = lines.copies, lines.wanted
+        self.rotate_ns = lines.rotate_every
         self.depth = rules.depth(settings) if rules.book.truncate else 0
         self.clock = WallClock()
         self.wires: dict[int, Wire] = {}
@@ -86,7 +90,7 @@ class Station:
             )
             for symbol in self.ids
         }
-        self.checker = Checker(self.checked)
+        self.checker = Checker(self.checked, redundant=self.lines > 1)
         by_index = [self.checked.get(self.ids.get(listing.instrument.symbol, -1)) for listing in venue.market.listings]
 
         def witness(step: Step) -> None:
@@ -170,6 +174,8 @@ class Station:
 
     def _after(self, turn: Turn, meaning: Meaning | None) -> None:
         wishes, wake_ns, records = turn
+        if meaning is not None:
+            self.checker.heard(meaning)
         if records:
             self.checker.take(self.agenda.now_ns, records, meaning)
         if wake_ns is not None and wake_ns != self._wake_ns:
@@ -256,7 +262,7 @@ class Station:
         if wire.dead:
             return
         self.injury.count_attempt(route)
-        refusal = self.injury.of_attempt()
+        refusal = self.injury.of_attempt(self.line_of(route))
         if refusal is not None:
             reason, retry_after = refusal
             self.agenda.at(wire.arrival_here(self.agenda.now_ns), self._end, wire, reason, retry_after)
@@ -429,6 +435,10 @@ class Station:
         if not wire.half_open:
             self.agenda.at(at_ns, self._end, wire, int(Reason.PEER_CLOSED), None)
 
+    def line_of(self, route: int) -> int:
+        """Which line a route belongs to, from 0."""
+        return route * self.lines // len(self.routes)
+
     def expected(self) -> list[int]:
         """How many subscriptions each route is to hold when all is at rest."""
         plan = json.loads(self.plan)
@@ -441,10 +451,11 @@ class Station:
         """Holds books, trades and subscriptions against the venue's own."""
         now_ns = self.agenda.now_ns
         self.checker.at_rest(now_ns)
-        for route, expected in enumerate(self.expected()):
-            wires = [wire for wire in self.by_number.values() if wire.route == route]
+        routes = len(self.routes) // self.lines
+        for route, expected in enumerate(self.expected()[:routes]):
+            wires = [wire for wire in self.by_number.values() if wire.route % routes == route]
             held = [len(self.venue.subscriptions(wire.number)) for wire in wires]
-            if held != [expected]:
+            if held != [expected] * self.lines_wanted:
                 self.checker.say(now_ns, "intended", 0, f"route {route} is to hold {expected} subscriptions: {held}")
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
+
 from tickplant import _native
 from tickplant.clock import SECOND_NS, seeded
 from tickplant.log import Log
@@ -61,8 +63,12 @@ class World:
         instruments: int = INSTRUMENTS,
         rate: int = RATE,
         only: Collection[str] | None = None,
+        lines: int | None = None,
+        rotate_every_s: float | None = None,
     ) -> None:
         self.now_ns = START_NS
+        # What hurts one of several lines needs several.
+        lines = 2 if lines is None and faults.get("line_dead") else lines
         self.budgets = Budgets()
         self._hot_root = hot_root
         self._memory = 0
@@ -84,7 +90,9 @@ class World:
                 rate=rate,
             )  # fmt: skip
             rules = find_venue(name)
-            settings = _settings(name, venue.symbols, seed)
+            settings = msgspec.structs.replace(
+                _settings(name, venue.symbols, seed), lines=lines, rotate_every_s=rotate_every_s
+            )
             chance = Chance(seeded(f"faults {seed} {name}"), faults, only)
             number = seeded(f"plant {seed} {name}").getrandbits(60)
             self.stations.append(Station(self, venue, rules, settings, self._log, chance, seed=number))
@@ -225,6 +233,8 @@ def world(
     instruments: int = INSTRUMENTS,
     rate: int = RATE,
     only: Collection[str] | None = None,
+    lines: int | None = None,
+    rotate_every_s: float | None = None,
 ) -> Iterator[World]:
     """A world whose log is thrown away afterwards. `faults` is a preset, a TOML file, or probabilities by name; of
     those that are drawn, `only` these fire.
@@ -246,6 +256,8 @@ def world(
             instruments=instruments,
             rate=rate,
             only=only,
+            lines=lines,
+            rotate_every_s=rotate_every_s,
         )
         try:
             yield simulated
@@ -264,10 +276,11 @@ def simulate(
     instruments: int = INSTRUMENTS,
     rate: int = RATE,
     only: Collection[str] | None = None,
+    lines: int | None = None,
 ) -> Report:
     """One seed from its start to the proof at its end."""
     options = {"seed": seed, "faults": faults, "venues": venues, "instruments": instruments, "rate": rate}
-    with world(**options, only=only) as simulated:  # type: ignore[arg-type]
+    with world(**options, only=only, lines=lines) as simulated:  # type: ignore[arg-type]
         simulated.run(minutes * 60)
         simulated.settle()
         simulated.close()

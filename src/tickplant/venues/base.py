@@ -13,6 +13,7 @@ from msgspec import Struct
 from tickplant.errors import ConfigError, UnknownInstrument
 from tickplant.venues.health import hash_plan, shadow_every, timing
 from tickplant.venues.limits import budgets, check_subscriptions
+from tickplant.venues.lines import line_channels, line_routes, plan_lines
 from tickplant.venues.plan import (
     SCALE_UNKNOWN,
     BookPlan,
@@ -26,7 +27,6 @@ from tickplant.venues.plan import (
     Route,
     Timing,
     Weights,
-    at_address,
 )
 from tickplant.venues.settings import VenueSettings
 
@@ -110,6 +110,8 @@ class Venue:
     fetch_rate: ClassVar[Rate | None] = None
     """REST requests, or their weights, that one address allows us; None: nothing is known of a limit."""
     fetch_weights: ClassVar[Weights] = Weights()
+    rotate_every_s: ClassVar[float] = 0
+    """Connections are replaced at this age, since the venue ends them a little later; 0: it does not."""
     calendar: ClassVar[tuple[tuple[int, int], ...]] = ()
     """When it is open, as seconds of the week from Monday 00:00 UTC, ends excluded. Empty: always."""
     depths: ClassVar[tuple[int, ...]] = ()
@@ -178,12 +180,15 @@ class Venue:
             return speaker.plan(instruments, msgspec.structs.replace(settings, protocol=None), definitions)
         check_subscriptions(self, len(instruments), settings)
         known = {definition.symbol: definition for definition in definitions}
+        lines, routes = plan_lines(self, settings), self.plan_routes(settings)
+        channels = [c for c in self.plan_channels(settings) if self._wanted(c, settings)]
         plan = Plan(
             venue=self.code,
             venue_number=self.number,
             decoder=self.decoder,
-            routes=[self._route(route, settings) for route in self.plan_routes(settings)],
-            channels=[c for c in self.plan_channels(settings) if self._wanted(c, settings)],
+            routes=line_routes(routes, lines, settings),
+            channels=line_channels(channels, len(routes), lines),
+            lines=lines,
             book=self._book(settings),
             definitions_url=self.rest(settings) + self.definitions_path if self.definitions_path else None,
             trade_ids_consecutive=self.trade_ids_consecutive,
@@ -255,11 +260,6 @@ class Venue:
 
     def _wanted(self, channel: Channel, settings: VenueSettings) -> bool:
         return channel.stream in ("definitions", "heartbeat") or channel.stream in settings.streams
-
-    def _route(self, route: Route, settings: VenueSettings) -> Route:
-        if settings.url is None:
-            return route
-        return msgspec.structs.replace(route, url=at_address(route.url, settings.url))
 
     def _book(self, settings: VenueSettings) -> BookPlan:
         if not isinstance(self.book.snapshot, FetchedSnapshot):

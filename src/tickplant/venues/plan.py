@@ -108,6 +108,15 @@ class Budgets(Struct, frozen=True, kw_only=True):
     fetches: Weights | None = None
 
 
+class Lines(Struct, frozen=True, kw_only=True):
+    """Redundant lines; routes and channels stand in the plan once for each of `copies`."""
+
+    copies: int = 1
+    wanted: int = 1
+    hold_within: int = 1_000_000_000
+    rotate_every: int = 0
+
+
 class HashPlan(Struct, frozen=True, kw_only=True):
     """How often the state of a book is hashed, besides after each snapshot. Both zero: never."""
 
@@ -147,6 +156,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     calendar: list[tuple[int, int]] = []
     budgets: Budgets = Budgets()
     coverage_every: int = 0
+    lines: Lines = Lines()
     messages_per_second: int
     instruments: list[InstrumentPlan]
 

@@ -15,6 +15,8 @@ Names = Annotated[list[str], Meta(description='a list of symbols such as ["BTC/U
 WebSocketUrl = Annotated[str, Meta(pattern=r"^wss?://[^/]+", description="an address such as wss://host:443")]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://[^/]+", description="an address such as https://host:443")]
 Count = Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")]
+LineCount = Annotated[int, Meta(ge=1, le=4, description="a whole number from 1 to 4")]
+Urls = Annotated[list[WebSocketUrl], Meta(max_length=4, description="a list of addresses, one a line")]
 Depth = Annotated[int, Meta(ge=0, le=100_000, description="a number of levels, 0 for all that the venue gives")]
 MessageBytes = Annotated[int, Meta(ge=1024, le=1 << 30, description="a number of bytes from 1024 to 1 GiB")]
 Seconds = Annotated[float, Meta(gt=0, le=86_400, description="seconds, more than 0 and at most 86400")]
@@ -40,6 +42,14 @@ class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     streams: Streams = field(default_factory=lambda: ["book", "trades", "ticker"])
     loops: Count = 1
     """Ingestion loops that share the instruments, each with its own connections and lane."""
+    lines: LineCount | None = None
+    """So many connections bring the same streams and are merged into one; 1, or 2 where `urls` is set."""
+    urls: Urls = []
+    """The WebSocket addresses of the lines, in place of `url`; further lines begin with the first again."""
+    line_hold_s: Seconds = 1.0
+    """A message that leaves a hole is held for so long while another line may fill it."""
+    rotate_every_s: Interval | None = None
+    """A connection of this age is replaced by a new one before it is closed; 0: never. Default: as the venue cuts."""
     protocol: Text | None = None
     """Which of the venue's protocols to speak, where it has several (Kraken: "v2" or "v1")."""
     url: WebSocketUrl | None = None

@@ -2,6 +2,7 @@
 
 use super::engine::Tallies;
 use super::latency::{Buckets, Histogram};
+use crate::arbiter::Score;
 use crate::clock::Nanos;
 use crate::log::{ArchiveState, ArchiveStatus};
 use crate::session::{self, ConnectionSummary, InstrumentSummary, Session};
@@ -36,6 +37,10 @@ pub struct ConnectionReport {
 pub struct SessionReport {
     pub instruments: Vec<InstrumentReport>,
     pub connections: Vec<ConnectionReport>,
+    /// How each redundant line did; one line's is all zero.
+    pub lines: Vec<Score>,
+    /// How long one line was lost while another one carried on, in ns.
+    pub gap_avoided_ns: Nanos,
     /// Frames that were decoded, and how often the tolerant parser had to read what the strict scanner did not know.
     pub frames_decoded: u64,
     pub tolerant_reads: u64,
@@ -63,6 +68,8 @@ impl SessionReport {
         Self {
             frames_decoded,
             tolerant_reads,
+            lines: session.line_scores(),
+            gap_avoided_ns: session.gap_avoided(),
             instruments: session.summary().into_iter().map(instrument).collect(),
             connections: session.connections().into_iter().map(connection).collect(),
         }

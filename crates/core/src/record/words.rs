@@ -139,6 +139,8 @@ words! {
         ShadowMismatch = 50,
         /// The venue's ticker of the same update id has other best levels than the book.
         TickerMismatch = 51,
+        /// A connection of this age makes place for a new one.
+        Rotation = 60,
     }
     /// A stream of one instrument.
     Stream: u8 { Book = 1, Trades = 2, Ticker = 3, Definitions = 4, }
@@ -164,6 +166,8 @@ words! {
         Reconnect = 3,
         /// Another venue takes over for the same asset.
         SwitchVenue = 4,
+        /// Another line of the same venue takes over.
+        Line = 5,
     }
     /// The quality of an interval in the coverage ledger.
     Quality: u8 {

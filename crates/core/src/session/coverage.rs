@@ -348,7 +348,7 @@ impl Session {
 
     /// How good trades or tickers are, why, and since when where that lies back; None: they are not wanted.
     fn stream_quality(&self, slot: Slot, stream: StreamName) -> Option<(Quality, Reason, Nanos)> {
-        let channel = self.plan.channels.iter().position(|channel| channel.stream == stream)?;
+        let channel = self.best_channel(slot, stream)?;
         if self.draining || !self.intends(channel, slot) {
             return None;
         }
@@ -366,6 +366,20 @@ impl Session {
             _ if link.is_open() => (Quality::Gap, item.reason, self.at),
             _ => (Quality::Gap, item.reason, self.last_seen(route)),
         })
+    }
+
+    /// The channel of a stream that says most of it: one that is active and well, where several lines have it.
+    fn best_channel(&self, slot: Slot, stream: StreamName) -> Option<usize> {
+        let mut channels =
+            (0..self.plan.channels.len()).filter(|&channel| self.plan.channels[channel].stream == stream);
+        let well = |&channel: &usize| {
+            let item = self.item(channel, if self.shapes[channel].whole { NO_SLOT } else { slot });
+            let route = self.plan.channels[channel].route;
+            let is_stale = self.links[route].state == ConnectionState::Stale;
+            item.state == SubscriptionState::Active && !item.again && !is_stale
+        };
+        let first = channels.clone().next();
+        channels.find(well).or(first)
     }
 
     /// When a connection last gave a sign of life; now where it never did.

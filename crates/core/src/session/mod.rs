@@ -11,6 +11,7 @@
 //! - `books`: snapshots, updates, proofs, resyncs, over the pure chain rules of `sync`;
 //! - `pulse`: whether a stream is silent or its market quiet;
 //! - `budget`: what the control thread grants out of the budgets of an address;
+//! - `lines`: redundant connections of one venue, merged;
 //! - `trades`: ids, replays, holes; `coverage`: the ledger of what is complete; `records`: the 64 bytes of each fact.
 
 pub mod arrows;
@@ -21,6 +22,7 @@ mod coverage;
 mod frames;
 mod hashes;
 pub mod journal;
+mod lines;
 mod pulse;
 mod records;
 mod subscriptions;
@@ -67,6 +69,7 @@ pub struct Session {
     /// Snapshots that are being fetched.
     fetches: Vec<(u64, Slot)>,
     listing: Listing,
+    account: lines::Account,
     /// The venue asked for patience: nothing is fetched before.
     fetch_after: Nanos,
     shadow: books::Shadow,
@@ -114,8 +117,9 @@ struct Instrument {
     hashes: hashes::HashClock,
     ledger: coverage::Ledger,
     trades: TradeStream,
-    /// By [`StreamName`]: book, trades, ticker.
-    pulses: [pulse::Pulse; 3],
+    /// By line, then by [`StreamName`]: book, trades, ticker.
+    pulses: Vec<[pulse::Pulse; 3]>,
+    merge: Option<Box<lines::Merge>>,
     /// What was last tried to mend it.
     rung: Rung,
     /// xxh3 of the last definition's text; 0 before the first.
@@ -191,6 +195,7 @@ impl Session {
             given_up: Vec::new(),
             fetches: Vec::new(),
             listing: Listing::default(),
+            account: lines::Account::default(),
             fetch_after: 0,
             shadow: books::Shadow::default(),
             purse: budget::Purse::default(),
@@ -210,6 +215,7 @@ impl Session {
             priced: Vec::new(),
             order: Vec::new(),
         };
+        session.begin_lines();
         for instrument in &instruments {
             // A plan that names an instrument twice or contradicts itself holds it once: the first line stands.
             let _ = session.hold(instrument);
@@ -265,6 +271,7 @@ impl Session {
             for connection in 0..self.links.len() {
                 self.settle_link(connection as Connection, out);
             }
+            self.settle_lines(out);
             self.settle_books(out);
             self.settle_silence(out);
             self.settle_listing(out);
@@ -281,6 +288,7 @@ impl Session {
         let next = links
             .chain(requests)
             .chain(self.books_deadline())
+            .chain(self.lines_deadline())
             .chain(self.listing_deadline())
             .chain(self.coverage_deadline())
             .chain(self.silence_deadline())
@@ -336,7 +344,7 @@ impl Session {
     }
 
     fn last_news(&self, instrument: &Instrument) -> Nanos {
-        let last = instrument.pulses.iter().map(|pulse| pulse.last).max().unwrap_or(0);
+        let last = instrument.pulses.iter().flatten().map(|pulse| pulse.last).max().unwrap_or(0);
         if last == 0 {
             0
         } else {

@@ -76,6 +76,11 @@ impl TradeStream {
         place
     }
 
+    /// Whether an id lies in a hole that was told.
+    pub(super) fn is_missing(&self, id: u64) -> bool {
+        self.holes.iter().any(|&(first, last)| first <= id && id <= last)
+    }
+
     /// Takes an id out of the holes; false where it is in none.
     fn fill(&mut self, id: u64) -> bool {
         let Some(index) = self.holes.iter().position(|&(first, last)| first <= id && id <= last) else { return false };
@@ -120,7 +125,11 @@ impl Session {
         let count = events.iter().take_while(|event| same(event)).count();
         let Some(slot) = self.receive(connection, StreamName::Trades, symbol, out) else { return count };
         if !head.snapshot {
-            self.beat(slot, StreamName::Trades, head.ts_event, out);
+            self.beat(connection, slot, StreamName::Trades, head.ts_event, out);
+            if self.is_redundant() {
+                self.merge_trades(connection, slot, &events[..count], out);
+                return count;
+            }
         }
         let mut order = std::mem::take(&mut self.order);
         order.clear();
@@ -134,10 +143,11 @@ impl Session {
         }
         self.write_trades(slot, order.iter().map(|&index| &events[index]), out);
         self.order = order;
+        self.advance_trades(slot, out);
         count
     }
 
-    fn write_trades<'a>(&mut self, slot: Slot, events: impl Iterator<Item = &'a Event>, out: &mut Out) {
+    pub(super) fn write_trades<'a>(&mut self, slot: Slot, events: impl Iterator<Item = &'a Event>, out: &mut Out) {
         let stamp = self.stamp();
         let consecutive = self.plan.trade_ids_consecutive;
         let instrument = &mut self.instruments[slot as usize];

@@ -158,9 +158,32 @@ pub struct Plan {
     /// What is open of the coverage ledger is said again so often, in ns; 0: no ledger is kept.
     #[serde(default)]
     pub coverage_every: Nanos,
+    /// Redundant lines; a journal from before there were such has one.
+    #[serde(default)]
+    pub lines: Lines,
     /// Client messages in a second that the venue allows on one connection; further ones wait their turn.
     pub messages_per_second: u32,
     pub instruments: Vec<InstrumentPlan>,
+}
+
+/// Redundant lines. The plan has the routes and channels of the first line, then those of the second, and so on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lines {
+    /// Lines that the plan has.
+    pub copies: u16,
+    /// Lines that are to be up. A further one is up only while it takes another's place.
+    pub wanted: u16,
+    /// A message that leaves a hole is held for so long while another line may fill it.
+    pub hold_within: Nanos,
+    /// A connection of this age is replaced by a new one before the venue ends it, a tenth earlier at most; 0: never.
+    pub rotate_every: Nanos,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self { copies: 1, wanted: 1, hold_within: 0, rotate_every: 0 }
+    }
 }
 
 /// The budgets of an address that this venue has. What is not here is spent freely.

@@ -428,6 +428,7 @@ pub fn plan(rule: Acknowledged, book: BookPlan, symbols: &[&str]) -> Plan {
         reconnect_after_faults: 0,
         calendar: Vec::new(),
         budgets: Budgets::default(),
+        lines: Lines::default(),
         coverage_every: 0,
         timing: Timing {
             ping_every: 15 * second,

@@ -7,6 +7,7 @@ mod healing;
 mod health;
 mod life;
 mod line;
+mod lines;
 mod market;
 mod proof;
 mod rest;

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def sim(
     seed: Annotated[int | None, typer.Option("--seed", help="Of the world; without it a fresh one, printed.")] = None,
     faults: Annotated[
-        str, typer.Option("--faults", help="calm, flaky, storm, burst, restart, silent, or a TOML file.")
+        str, typer.Option("--faults", help="calm, flaky, storm, burst, restart, silent, one-line-dead, or a TOML file.")
     ] = "storm",
     hours: Annotated[float, typer.Option("--hours", min=0.001, help="Virtual time of a seed.")] = 0.5,
     venues: Annotated[str, typer.Option("--venues", help="Names with commas.")] = ",".join(VENUES),

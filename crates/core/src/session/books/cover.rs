@@ -61,10 +61,11 @@ impl Session {
 
     /// When the connection that carries books last gave a sign of life; now while it is open.
     fn book_seen(&self) -> u64 {
-        let carries = self.plan.channels.iter().find(|channel| channel.stream == StreamName::Book);
-        match carries.map(|channel| channel.route) {
-            Some(route) if !self.links[route].is_open() => self.last_seen(route as u16),
-            _ => self.now,
+        let carries = self.plan.channels.iter().filter(|channel| channel.stream == StreamName::Book);
+        let routes = || carries.clone().map(|channel| channel.route);
+        if routes().any(|route| self.links[route].is_open()) {
+            return self.now;
         }
+        routes().map(|route| self.last_seen(route as u16)).max().unwrap_or(self.now)
     }
 }

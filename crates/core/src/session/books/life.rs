@@ -14,7 +14,10 @@ impl Session {
         let there = |item: &Item| {
             matches!(item.state, SubscriptionState::Requested | SubscriptionState::Active | SubscriptionState::Leaving)
         };
-        let found = both.find(|(item, channel)| channel.stream == StreamName::Book && there(item));
+        let leading = self.leading(slot);
+        let followed = |route: usize| leading.is_none_or(|line| self.line_of(route as Connection) == line);
+        let found =
+            both.find(|(item, channel)| channel.stream == StreamName::Book && there(item) && followed(channel.route));
         found.map(|(_, channel)| channel.route as Connection)
     }
 
@@ -60,6 +63,13 @@ impl Session {
         }
     }
 
+    /// Its subscription is there already, and what it waits for is the snapshot.
+    pub(in crate::session) fn await_snapshot(&mut self, slot: Slot, out: &mut Out) {
+        let until = self.now.saturating_add(self.plan.timing.snapshot_within);
+        self.instruments[slot as usize].sync.phase = Phase::Waiting { until };
+        self.set_book(slot, BookState::Syncing, Reason::AwaitingSnapshot, UNDEF_I64, &[], out);
+    }
+
     /// Closes one book; what it waited for is forgotten.
     pub(in crate::session) fn close_book(&mut self, slot: Slot, reason: Reason, out: &mut Out) {
         self.fetches.retain(|&(_, other)| other != slot);
@@ -76,7 +86,9 @@ impl Session {
     /// Closes the books that came over a connection. Call it while their subscriptions are still known or just forgotten.
     pub(in crate::session) fn close_books(&mut self, connection: Connection, reason: Reason, out: &mut Out) {
         for slot in self.books_of(connection) {
-            if self.instruments[slot as usize].sync.state != BookState::Closed {
+            if self.instruments[slot as usize].sync.state != BookState::Closed
+                && !self.survives(connection, slot, reason, out)
+            {
                 self.close_book(slot, reason, out);
             }
         }
@@ -102,7 +114,11 @@ impl Session {
     ) {
         for slot in self.books_of(connection) {
             // A book that is silent for itself is not mended by what the connection says of others.
-            let silent = self.instruments[slot as usize].pulses[StreamName::Book as usize].stale;
+            let line = self.line_of(connection);
+            let silent = self.instruments[slot as usize].pulses[line][StreamName::Book as usize].stale;
+            if to == BookState::Stale && self.survives(connection, slot, reason, out) {
+                continue;
+            }
             if self.instruments[slot as usize].sync.state == from && !silent {
                 self.set_book(slot, to, reason, UNDEF_I64, &[], out);
             }

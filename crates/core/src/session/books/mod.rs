@@ -45,7 +45,7 @@ pub(super) struct BookSync {
     pub(super) state: BookState,
     pub(super) reason: Reason,
     phase: Phase,
-    position: Position,
+    pub(super) position: Position,
     held: Held,
     /// Resyncs since the book was last proven healthy: the exponent of their delay.
     tries: u32,
@@ -54,7 +54,7 @@ pub(super) struct BookSync {
     checked_at: Nanos,
     bounds: shadow::Bounds,
     ticker: ticker::TickerCheck,
-    ts_last: Nanos,
+    pub(super) ts_last: Nanos,
 }
 
 impl BookSync {
@@ -89,13 +89,34 @@ impl BookSync {
 }
 
 /// A message as the book takes it, wherever it came from.
-struct Incoming<'a> {
-    rows: &'a [Row],
+pub(super) struct Incoming<'a> {
+    pub(super) rows: &'a [Row],
+    pub(super) chain: Chain,
+    pub(super) checksum: Option<u32>,
+    pub(super) ts_event: Nanos,
+    /// The frame or reply, of which a sample is kept where it is at fault.
+    pub(super) sample: &'a [u8],
+}
+
+/// An update of its own memory, held while another line may bring the ones before it.
+#[derive(Debug)]
+pub(super) struct HeldUpdate {
+    rows: Vec<Row>,
     chain: Chain,
     checksum: Option<u32>,
     ts_event: Nanos,
-    /// The frame or reply, of which a sample is kept where it is at fault.
-    sample: &'a [u8],
+}
+
+impl HeldUpdate {
+    pub(super) fn of(update: &Incoming<'_>) -> Self {
+        let (chain, checksum, ts_event) = (update.chain, update.checksum, update.ts_event);
+        Self { rows: update.rows.to_vec(), chain, checksum, ts_event }
+    }
+
+    pub(super) fn incoming(&self) -> Incoming<'_> {
+        let (chain, checksum, ts_event) = (self.chain, self.checksum, self.ts_event);
+        Incoming { rows: &self.rows, chain, checksum, ts_event, sample: &[] }
+    }
 }
 
 impl Session {
@@ -142,7 +163,7 @@ impl Session {
         self.instruments[slot as usize].counters.messages += 1;
         // A snapshot that was asked for is no news of the market's own.
         if !event.snapshot || self.instruments[slot as usize].sync.phase == Phase::Joined {
-            self.beat(slot, StreamName::Book, event.ts_event, out);
+            self.beat(connection, slot, StreamName::Book, event.ts_event, out);
         }
         let (chain, checksum, ts_event) = (event.chain, event.checksum, event.ts_event);
         let mut priced = std::mem::take(&mut self.priced);
@@ -153,12 +174,28 @@ impl Session {
             rows = &priced;
         }
         let incoming = Incoming { rows, chain, checksum, ts_event, sample: told.frame };
-        if event.snapshot || self.plan.book.whole || self.plan.book.rule().begins_anew(chain.last) {
-            self.take_snapshot(slot, &incoming, out);
+        let whole = event.snapshot || self.plan.book.whole || self.plan.book.rule().begins_anew(chain.last);
+        if self.is_redundant() {
+            self.merge_book(connection, slot, whole, &incoming, out);
         } else {
-            self.follow(slot, &incoming, out);
+            self.take_book(slot, whole, &incoming, out);
         }
         self.priced = priced;
+    }
+
+    /// Takes the next message of a book, by whatever line it came.
+    pub(super) fn take_book(&mut self, slot: Slot, whole: bool, incoming: &Incoming<'_>, out: &mut Out) {
+        if whole {
+            self.take_snapshot(slot, incoming, out);
+        } else {
+            self.follow(slot, incoming, out);
+        }
+    }
+
+    /// Whether a connection carries a book at present.
+    fn is_carried(&self, connection: Connection, slot: Slot) -> bool {
+        self.book_route(slot) == Some(connection)
+            || (self.is_redundant() && self.carries(connection, slot, StreamName::Book))
     }
 
     /// Takes an update by the rule of the chain.
@@ -318,18 +355,8 @@ impl Session {
         if !self.prove(slot, incoming, out) {
             return;
         }
-        self.write(slot, incoming, true, out);
-        let now = self.now;
-        let sync = &mut self.instruments[slot as usize].sync;
-        sync.phase = Phase::Joined;
-        sync.joined_at = now;
-        sync.bounds = shadow::Bounds::of(&sync.book);
-        let mut held = std::mem::take(&mut sync.held);
-        self.instruments[slot as usize].pulses[StreamName::Book as usize].stale = false;
-        let sync = &mut self.instruments[slot as usize].sync;
-        if sync.state != BookState::Live {
-            self.set_book(slot, BookState::Live, Reason::SnapshotJoined, UNDEF_I64, &[], out);
-        }
+        let mut held = std::mem::take(&mut self.instruments[slot as usize].sync.held);
+        self.joined(slot, incoming, out);
         for Update { rows, chain, checksum, ts_event } in held.updates.get(from..).unwrap_or(&[]) {
             let rows = held.rows.get(rows.clone()).unwrap_or(&[]);
             let update = Incoming { rows, chain: *chain, checksum: *checksum, ts_event: *ts_event, sample: &[] };
@@ -341,6 +368,32 @@ impl Session {
         held.clear();
         held.rows.shrink_to(HELD_ROWS_KEPT);
         self.instruments[slot as usize].sync.held = held;
+    }
+
+    /// The book is what a snapshot says: tells it, and the book is live.
+    fn joined(&mut self, slot: Slot, incoming: &Incoming<'_>, out: &mut Out) {
+        self.write(slot, incoming, true, out);
+        let now = self.now;
+        let instrument = &mut self.instruments[slot as usize];
+        let sync = &mut instrument.sync;
+        sync.phase = Phase::Joined;
+        sync.joined_at = now;
+        sync.bounds = shadow::Bounds::of(&sync.book);
+        instrument.pulses.iter_mut().for_each(|pulses| pulses[StreamName::Book as usize].stale = false);
+        if instrument.sync.state != BookState::Live {
+            self.set_book(slot, BookState::Live, Reason::SnapshotJoined, UNDEF_I64, &[], out);
+        }
+    }
+
+    /// Another line's proven book takes the place of this one.
+    pub(super) fn take_over(&mut self, slot: Slot, incoming: &Incoming<'_>, position: Position, out: &mut Out) {
+        let sync = &mut self.instruments[slot as usize].sync;
+        self.changes.clear();
+        if let Err(error) = sync.book.load(incoming.rows, &mut self.changes) {
+            return self.refuse(slot, &error, incoming.sample, out);
+        }
+        sync.position = position;
+        self.joined(slot, incoming, out);
     }
 
     /// Whether a frame's number lets it count. A jump makes every book on the connection suspect; the frame itself is good.
@@ -360,7 +413,7 @@ impl Session {
         };
         for slot in 0..self.instruments.len() as Slot {
             let joined = self.instruments[slot as usize].sync.phase == Phase::Joined;
-            if !joined || self.book_route(slot) != Some(connection) {
+            if !joined || !self.is_carried(connection, slot) || self.is_spared(connection, slot) {
                 continue;
             }
             if let Verdict::Missing { first, last } = verdict {

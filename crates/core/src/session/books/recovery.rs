@@ -25,11 +25,23 @@ const fn levels_covered(checksum: Checksum) -> u32 {
 
 impl Session {
     /// What disproves a book: it is told, and the resync begins, at once for the first time, later for each further one.
-    pub(super) fn fault(&mut self, slot: Slot, state: BookState, reason: Reason, sample: &[u8], out: &mut Out) {
+    pub(in crate::session) fn fault(
+        &mut self,
+        slot: Slot,
+        state: BookState,
+        reason: Reason,
+        sample: &[u8],
+        out: &mut Out,
+    ) {
         let sync = &self.instruments[slot as usize].sync;
         if sync.phase == Phase::Off {
             return self.tell_instrument(slot, reason, sample, out);
         }
+        self.restart_merge(slot);
+        if self.fail_over(slot, reason, out) {
+            return;
+        }
+        let sync = &self.instruments[slot as usize].sync;
         let healthy = self.plan.timing.healthy_after;
         let proven = sync.phase == Phase::Joined && self.now.saturating_sub(sync.joined_at) >= healthy;
         let tries = if proven { 0 } else { sync.tries };
@@ -101,7 +113,7 @@ impl Session {
             .channels
             .iter()
             .any(|channel| channel.stream == StreamName::Book && channel.route == connection as usize);
-        if carried {
+        if carried && !self.is_spared(connection, slot) {
             self.fault(slot, BookState::Mismatch, reason, frame, out);
         } else {
             self.tell_instrument(slot, reason, frame, out);
@@ -124,7 +136,7 @@ impl Session {
             slots.extend(unproven.map(|(_, slot): (u32, Slot)| slot));
         }
         for slot in slots {
-            let on_it = self.book_route(slot) == Some(connection);
+            let on_it = self.is_carried(connection, slot) && !self.is_spared(connection, slot);
             if on_it && self.instruments[slot as usize].sync.phase == Phase::Joined {
                 self.fault(slot, BookState::Mismatch, reason, &[], out);
             }
@@ -179,8 +191,12 @@ impl Session {
             Snapshot::InBand => Phase::Subscribing,
         };
         if self.plan.book.snapshot == Snapshot::InBand {
+            let (leading, lines) = (self.leading(slot), self.plan.lines.copies.max(1));
+            let of_line = self.plan.routes.len() / usize::from(lines);
+            let instrument = &mut self.instruments[slot as usize];
+            let followed = |route: usize| leading.is_none_or(|line| route / of_line.max(1) == line);
             for (item, channel) in instrument.items.iter_mut().zip(&self.plan.channels) {
-                if channel.stream == StreamName::Book {
+                if channel.stream == StreamName::Book && followed(channel.route) {
                     // A request that waits for its answer is as good as a new one, but for venues that never answer.
                     let silent = channel.acknowledged == Acknowledged::Data;
                     item.again = item.state == SubscriptionState::Active

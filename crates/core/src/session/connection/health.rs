@@ -137,6 +137,7 @@ impl Session {
         if link.state == ConnectionState::Live {
             self.go(connection, ConnectionState::Stale, Reason::Silent, UNDEF_I64, &[], out);
             self.move_books(connection, BookState::Live, BookState::Stale, Reason::Silent, out);
+            self.line_shifted(connection, out);
         }
         if silence >= stale_after.saturating_mul(2) {
             self.close(connection, Reason::Silent, &[], out);
@@ -146,6 +147,7 @@ impl Session {
     /// Whether what is subscribed brings news, each stream by its own rate. Most of it silent at once is the connection's
     /// fault and ends it; a single stream is subscribed anew, and the others are left in peace.
     fn look_at_data(&mut self, connection: Connection, out: &mut Out) {
+        let line = self.line_of(connection);
         let link = &self.links[connection as usize];
         let stale_after = self.plan.timing.stale_after.saturating_mul(1 << link.mutes.min(DOUBLED_MOST));
         let (mut learned, mut active, mut silent, mut tried) = (0, 0, Vec::new(), false);
@@ -155,7 +157,7 @@ impl Session {
                 if !self.brings(channel, slot) {
                     continue;
                 }
-                let pulse = &self.instruments[slot as usize].pulses[stream];
+                let pulse = &self.instruments[slot as usize].pulses[line][stream];
                 active += 1;
                 learned += usize::from(pulse.is_learned());
                 if pulse.is_silent(self.now, stale_after) {
@@ -172,36 +174,40 @@ impl Session {
             link.mutes = if link.news { 1 } else { link.mutes.saturating_add(1) };
             let text: &[u8] = if mute { b"it acknowledges and sends nothing" } else { b"what it carries is silent" };
             for (slot, stream) in silent {
-                self.tell_silent(slot, stream, out);
+                self.tell_silent(connection, slot, stream, out);
                 if tried {
-                    self.instruments[slot as usize].pulses[stream as usize].grow_patient(self.now);
+                    self.instruments[slot as usize].pulses[line][stream as usize].grow_patient(self.now);
                 }
             }
             self.climb(None, Some(connection), (Rung::Reconnect, Reason::Silent), out);
             return self.close(connection, Reason::Silent, text, out);
         }
         for (slot, stream) in silent {
-            self.tell_silent(slot, stream, out);
+            self.tell_silent(connection, slot, stream, out);
             self.climb(Some(slot), Some(connection), (Rung::Resubscribe, Reason::Silent), out);
-            let pulse = &mut self.instruments[slot as usize].pulses[stream as usize];
+            let pulse = &mut self.instruments[slot as usize].pulses[line][stream as usize];
             pulse.remedies = pulse.remedies.saturating_add(1);
             // Alone it has nobody to be told quiet from, so the next rung follows as soon as it may.
             if !most {
                 pulse.grow_patient(self.now);
             }
-            self.resubscribe(slot, stream);
+            self.resubscribe(connection, slot, stream);
         }
     }
 
-    fn tell_silent(&mut self, slot: Slot, stream: StreamName, out: &mut Out) {
-        let now = self.now;
+    fn tell_silent(&mut self, connection: Connection, slot: Slot, stream: StreamName, out: &mut Out) {
+        let (now, line) = (self.now, self.line_of(connection));
         let instrument = &mut self.instruments[slot as usize];
-        let pulse = &mut instrument.pulses[stream as usize];
+        let pulse = &mut instrument.pulses[line][stream as usize];
         let value = i64::try_from(now.saturating_sub(pulse.last)).unwrap_or(UNDEF_I64);
         if std::mem::replace(&mut pulse.stale, true) {
             return;
         }
         instrument.counters.stales += 1;
+        if !instrument.is_silent_on_all(stream) {
+            // Another line goes on; a book that follows this one goes over to it when this one is subscribed anew.
+            return;
+        }
         if stream != StreamName::Book {
             let (instrument_id, detail) = (instrument.id, stream_number(stream));
             let fact = Fact { instrument_id, detail, value, ..Fact::new(Subject::Instrument, 0, 0, Reason::Silent) };
@@ -212,9 +218,17 @@ impl Session {
     }
 
     /// News of one stream of an instrument came. Call it before the message is taken, so that its records are of a live book.
-    pub(in crate::session) fn beat(&mut self, slot: Slot, stream: StreamName, ts_event: Nanos, out: &mut Out) {
+    pub(in crate::session) fn beat(
+        &mut self,
+        connection: Connection,
+        slot: Slot,
+        stream: StreamName,
+        ts_event: Nanos,
+        out: &mut Out,
+    ) {
+        let line = self.line_of(connection);
         let instrument = &mut self.instruments[slot as usize];
-        if !instrument.pulses[stream as usize].beat(self.now, ts_event) {
+        if !instrument.pulses[line][stream as usize].beat(self.now, ts_event) {
             return;
         }
         instrument.rung = Rung::None;
@@ -228,9 +242,10 @@ impl Session {
     }
 
     fn rest_pulses(&mut self, connection: Connection) {
+        let line = self.line_of(connection);
         for plan in self.plan.channels.iter().filter(|plan| plan.route == connection as usize) {
             let Some(stream) = pulse_of(plan.stream) else { continue };
-            self.instruments.iter_mut().for_each(|instrument| instrument.pulses[stream].rest(self.now));
+            self.instruments.iter_mut().for_each(|instrument| instrument.pulses[line][stream].rest(self.now));
         }
         // A venue that is closed is not mute either.
         self.links[connection as usize].news = true;
@@ -260,6 +275,7 @@ impl Session {
     pub(super) fn revive(&mut self, connection: Connection, out: &mut Out) {
         self.go(connection, ConnectionState::Live, Reason::Recovered, UNDEF_I64, &[], out);
         self.move_books(connection, BookState::Stale, BookState::Live, Reason::Recovered, out);
+        self.line_shifted(connection, out);
     }
 
     pub(in crate::session) fn on_pong(&mut self, connection: Connection, payload: &[u8], out: &mut Out) {

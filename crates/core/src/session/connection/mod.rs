@@ -9,7 +9,7 @@ use super::budget::Purse;
 use super::records::{self, Fact};
 use super::sync::FrameNumbers;
 use super::types::{Budget, Connection, Out, Wish};
-use super::Session;
+use super::{lines::Turning, Session};
 use crate::clock::Nanos;
 use crate::record::{ConnectionState, Reason, Subject, UNDEF_I64};
 use std::collections::VecDeque;
@@ -66,7 +66,8 @@ pub(super) struct Link {
     errors: u64,
     /// Why we are closing it, and whether the next attempt needs no back-off.
     closing: Reason,
-    at_once: bool,
+    pub(super) at_once: bool,
+    pub(super) turning: Turning,
 }
 
 impl Default for Link {
@@ -95,6 +96,7 @@ impl Default for Link {
             errors: 0,
             closing: Reason::None,
             at_once: false,
+            turning: Turning::default(),
         }
     }
 }
@@ -154,6 +156,9 @@ impl Session {
         if !arrows::allowed(CONNECTION_ARROWS, &from, &to) {
             return false;
         }
+        self.account_lines();
+        self.note_loss(connection, from, to);
+        let link = &mut self.links[connection as usize];
         link.state = to;
         link.entered = self.now;
         link.live_since = match (from, to) {
@@ -177,7 +182,14 @@ impl Session {
     }
 
     /// Tells something about a connection whose state lasts.
-    fn tell_connection(&self, connection: Connection, reason: Reason, value: i64, text: &[u8], out: &mut Out) {
+    pub(super) fn tell_connection(
+        &self,
+        connection: Connection,
+        reason: Reason,
+        value: i64,
+        text: &[u8],
+        out: &mut Out,
+    ) {
         let state = self.links[connection as usize].state as u8;
         let fact = Fact {
             connection: u32::from(connection),
@@ -284,6 +296,7 @@ impl Session {
         link.dirty = true;
         link.at_once = false;
         link.lists = lists;
+        self.age_from_now(connection);
         self.want_listing();
         let to = if enters { ConnectionState::Authenticating } else { ConnectionState::Subscribing };
         self.go(connection, to, Reason::Opened, UNDEF_I64, &[], out);
@@ -305,6 +318,7 @@ impl Session {
         link.entry = Entry::default();
         self.forget_subscriptions(connection);
         self.close_books(connection, reason, out);
+        self.line_shifted(connection, out);
     }
 
     /// The connection ended, or was never made.
@@ -463,6 +477,7 @@ mod tests {
             reconnect_after_faults: 0,
             calendar: Vec::new(),
             budgets: Budgets::default(),
+            lines: Lines::default(),
             coverage_every: 0,
             timing: timing(),
             messages_per_second: 0,

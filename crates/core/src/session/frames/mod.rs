@@ -72,7 +72,10 @@ impl Session {
             Event::Quote(quote) => {
                 let symbol = told.text(&quote.symbol);
                 if let Some(slot) = self.receive(connection, StreamName::Ticker, symbol, out) {
-                    self.beat(slot, StreamName::Ticker, quote.ts_event, out);
+                    self.beat(connection, slot, StreamName::Ticker, quote.ts_event, out);
+                    if !self.is_news_quote(connection, slot, quote) {
+                        return;
+                    }
                     let stamp = self.stamp();
                     let instrument = &mut self.instruments[slot as usize];
                     instrument.counters.messages += 1;
@@ -99,7 +102,7 @@ impl Session {
             Event::Welcome { authenticated } => self.on_welcome(connection, *authenticated, out),
             Event::AuthFailed { text: span } => self.on_auth_failed(connection, told.text(span), out),
             Event::Maintenance { text: span } => {
-                self.close(connection, Reason::Maintenance, told.text(span), out);
+                self.leave_soon(connection, Reason::Maintenance, told.text(span), out);
             }
             Event::Error { text: span } => self.on_venue_error(connection, told.text(span), out),
         }

@@ -149,6 +149,7 @@ impl Session {
             }
             self.symbols.add(plan.wire().as_bytes());
             let scales = (plan.price_scale, plan.size_scale);
+            let merge = self.merge_of();
             self.instruments.push(Instrument {
                 id: plan.id,
                 name: plan.symbol.as_str().into(),
@@ -163,7 +164,8 @@ impl Session {
                 hashes: Default::default(),
                 ledger: Ledger::new(plan.id, self.plan.coverage_every > 0),
                 trades: TradeStream::new(),
-                pulses: Default::default(),
+                pulses: vec![Default::default(); usize::from(self.plan.lines.copies.max(1))],
+                merge,
                 rung: Rung::None,
                 definition: 0,
                 counters: Counters::default(),
@@ -259,6 +261,9 @@ impl Session {
     /// Some held instrument wants something that this route carries. A route of heartbeats alone (an account's channel, say)
     /// is wanted while anything is held.
     pub(super) fn wants_route(&self, connection: Connection) -> bool {
+        if !self.links[connection as usize].turning.on {
+            return false;
+        }
         let carried = self.plan.channels.iter().filter(|channel| channel.route == connection as usize);
         let streams = carried.fold(0u8, |bits, channel| bits | 1 << channel.stream as u8);
         let data = streams & !(1 << StreamName::Heartbeat as u8);
@@ -291,11 +296,12 @@ impl Session {
         there && !item.again && self.intends(channel, slot)
     }
 
-    /// Leaves one stream of an instrument and asks for it again.
-    pub(super) fn resubscribe(&mut self, slot: Slot, stream: StreamName) {
+    /// Leaves one stream of an instrument on a connection and asks for it again.
+    pub(super) fn resubscribe(&mut self, connection: Connection, slot: Slot, stream: StreamName) {
         for channel in 0..self.plan.channels.len() {
             let plan = &self.plan.channels[channel];
-            if plan.stream == stream && !self.shapes[channel].whole && self.brings(channel, slot) {
+            let here = plan.stream == stream && plan.route == connection as usize;
+            if here && !self.shapes[channel].whole && self.brings(channel, slot) {
                 self.links[plan.route].dirty = true;
                 self.item_mut(channel, slot).again = true;
             }
@@ -336,7 +342,8 @@ impl Session {
         let plan = &self.plan.channels[channel];
         let (stream, connection) = (plan.stream, plan.route as Connection);
         if let Some(pulse) = pulse_of(stream).filter(|_| slot != NO_SLOT) {
-            self.instruments[slot as usize].pulses[pulse].rest(self.now);
+            let line = self.line_of(connection);
+            self.instruments[slot as usize].pulses[line][pulse].rest(self.now);
         }
         let fact = Fact {
             instrument_id: if slot == NO_SLOT { 0 } else { self.instruments[slot as usize].id },
@@ -351,9 +358,10 @@ impl Session {
         if stream == StreamName::Ticker {
             self.break_tickers(slot);
         }
-        if stream == StreamName::Book && slot != NO_SLOT {
+        if stream == StreamName::Book && slot != NO_SLOT && self.is_books_own(channel, slot, to, reason, out) {
             self.book_subscription(channel, slot, from, to, reason, out);
         }
+        self.line_moved(channel, slot, out);
     }
 
     /// Whether a message of one stream of an instrument counts, and of which slot; the first data is an acknowledgement
