@@ -6,7 +6,7 @@ import pytest
 from tickplant.records import BookState
 from tickplant.sim.presets import VENUES
 from tickplant.testing import simulate, world
-from tickplant.testing.report import report_text
+from tickplant.testing.reports.report import report_text
 
 
 class Watch:
