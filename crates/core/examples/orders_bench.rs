@@ -1,7 +1,9 @@
 //! What a change of a book by order costs with 100,000 live orders.
 //!
-//! `cargo run --release --example orders_bench [ROUNDS]` prints a JSON object: ns for an add, a modify and a cancel, medians of
-//! rounds. The orders stand on 4000 price levels a side, most of them near the touch; which one is changed or cancelled is by
+//! `cargo run --release --example orders_bench [ROUNDS]` prints a JSON object a message size, 1 row and 16: ns for an add, a
+//! modify and a cancel, and beside them `chase_ns`: one read that waits for the one before, at random in as many bytes as the
+//! book has (60 an order), which is what memory alone costs where nothing is done at the same time. Medians of rounds, the
+//! acts by turns. The orders stand on 4000 price levels a side, most of them near the touch; which one is changed or cancelled is by
 //! chance over all of them, so nearly every change touches memory that was not touched lately.
 
 use tickplant_core::book::orders::{OrderBook, OrderRow, OrderSpec};
@@ -15,15 +17,22 @@ const TOUCH: i64 = 1_000_000;
 
 fn main() {
     let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(7);
+    for rows in [1, 16] {
+        measure(rounds, rows);
+    }
+}
+
+fn measure(rounds: usize, rows: usize) {
     let mut rng = Rng::new(11);
     let mut next = 1_000_000_000u64;
     let mut live: Vec<OrderRow> = (0..LIVE).map(|_| order(&mut next, &mut rng)).collect();
     let mut book = OrderBook::new(OrderSpec::default());
     book.load(&live).expect("our own orders");
-    let mut times: [Vec<f64>; 3] = Default::default();
+    let mut times: [Vec<f64>; 4] = Default::default();
+    let circle = circle(LIVE * 60 / 8, &mut rng);
     for _ in 0..rounds {
         let added: Vec<OrderRow> = (0..CHANGES).map(|_| order(&mut next, &mut rng)).collect();
-        times[0].push(timed(&mut book, &added));
+        times[0].push(timed(&mut book, &added, rows));
         live.extend(added);
         let modified: Vec<OrderRow> = (0..CHANGES)
             .map(|_| {
@@ -32,24 +41,26 @@ fn main() {
                 OrderRow { action: Action::Modify, ..*row }
             })
             .collect();
-        times[1].push(timed(&mut book, &modified));
+        times[1].push(timed(&mut book, &modified, rows));
         let cancelled: Vec<OrderRow> = (0..CHANGES)
             .map(|_| {
                 let at = rng.below(live.len() as u64) as usize;
                 OrderRow { action: Action::Cancel, ..live.swap_remove(at) }
             })
             .collect();
-        times[2].push(timed(&mut book, &cancelled));
+        times[2].push(timed(&mut book, &cancelled, rows));
+        times[3].push(chase(&circle));
         assert_eq!((book.len(), book.oddities().unknown), (LIVE, 0));
     }
     let medians = times.map(|mut times| {
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     });
-    let [add, modify, cancel] = medians;
+    let [add, modify, cancel, chase] = medians;
     let levels = book.depth(Side::Bid) + book.depth(Side::Ask);
     println!(
-        "{{\"live\":{LIVE},\"levels\":{levels},\"rounds\":{rounds},\"add_ns\":{add:.1},\"modify_ns\":{modify:.1},\"cancel_ns\":{cancel:.1}}}"
+        "{{\"live\":{LIVE},\"levels\":{levels},\"rows\":{rows},\"rounds\":{rounds},\"add_ns\":{add:.1},\"modify_ns\":{modify:.1},\
+         \"cancel_ns\":{cancel:.1},\"chase_ns\":{chase:.1}}}"
     );
 }
 
@@ -66,12 +77,36 @@ fn order(next: &mut u64, rng: &mut Rng) -> OrderRow {
     OrderRow { action: Action::Add, side, id: *next, price: Decimal::new(price, 2), size }
 }
 
-/// ns a row, each a message of its own.
-fn timed(book: &mut OrderBook, rows: &[OrderRow]) -> f64 {
+/// Places that lead to each other, all of them in one circle.
+fn circle(places: usize, rng: &mut Rng) -> Vec<u64> {
+    let mut order: Vec<u64> = (0..places as u64).collect();
+    for at in (1..places).rev() {
+        order.swap(at, rng.below(at as u64 + 1) as usize);
+    }
+    let mut circle = vec![0; places];
+    for (at, &place) in order.iter().enumerate() {
+        circle[place as usize] = order[(at + 1) % places];
+    }
+    circle
+}
+
+/// ns a step along the circle.
+fn chase(circle: &[u64]) -> f64 {
+    let (mut clock, mut at) = (SystemClock::new(), 0);
+    let start = clock.now();
+    for _ in 0..CHANGES {
+        at = circle[at as usize];
+    }
+    assert!(at < circle.len() as u64);
+    (clock.now() - start) as f64 / CHANGES as f64
+}
+
+/// ns a row.
+fn timed(book: &mut OrderBook, rows: &[OrderRow], message: usize) -> f64 {
     let (mut clock, mut dropped) = (SystemClock::new(), Vec::new());
     let start = clock.now();
-    for row in rows {
-        book.apply(std::slice::from_ref(row), &mut dropped).expect("our own rows");
+    for rows in rows.chunks(message) {
+        book.apply(rows, &mut dropped).expect("our own rows");
     }
     (clock.now() - start) as f64 / rows.len() as f64
 }

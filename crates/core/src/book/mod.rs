@@ -312,11 +312,10 @@ impl Book {
                 continue;
             }
             let side = levels.side();
-            while levels.len() > depth {
-                let Some(dropped) = levels.pop_worst() else { break };
+            levels.cut(depth, |dropped| {
                 let cancel = change(Action::Cancel, side, &Slot { size: 0, count: 0, size_altered: false, ..dropped });
                 changes.push(Change { window: true, ..cancel });
-            }
+            });
             if let Some(checksum) = &mut self.checksum {
                 checksum.cut(side, depth);
             }

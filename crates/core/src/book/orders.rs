@@ -1,26 +1,32 @@
 //! Books by order (market by order, L3): every live order in its queue, from which levels (L2) and the touch (L1) derive.
 //!
-//! Levels lie as in a book by level; each is a queue of orders, oldest first, linked through one slab of nodes that an index
-//! by order id finds. Nothing is searched along a queue but where somebody asks for an order's place.
+//! Prices lie as in a book by level and name their queues: orders, oldest first, linked through one slab of nodes that an
+//! index by order id finds. A node names its queue too, so a price is searched for only where an order comes or a queue goes,
+//! and nothing is searched along a queue but where somebody asks for an order's place. With many orders live the cost is
+//! memory that is far away: an entry of the index, the order, its neighbours and its queue are a cache line each. For a
+//! message of several rows they are asked for before the first row is applied.
 //!
 //! What odd rows do: a negative size or a row without a side refuses the whole message, and the book stays as it was. An Add
 //! of an order that is there takes it out and puts it at the tail. A Modify, Cancel or Fill of an order that is not there
 //! changes nothing; a Fill of more than there is takes all of it. Each is counted. A size of zero is no order. Of orders with
 //! one id in a snapshot the last counts. Ids that are no numbers are their hash ([`crate::event::hash_id`]).
 
+mod index;
+mod slab;
+
 use super::crc::{Part, Sum};
-use super::sorted::{Place, Priced, Sorted};
+use super::sorted::{Priced, Sorted};
 use super::text::{kraken, UNKNOWN_SCALE};
 use super::{BookError, Level};
 use crate::decimal::Decimal;
 use crate::record::{Action, Side};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use index::Index;
+use slab::{prefetch, put, Node, Queue, NONE, SUMMED};
 
 /// The levels that Kraken's checksum covers.
 const CHECKSUM_LEVELS: usize = 10;
-/// No order: the end of a queue.
-const NONE: u32 = u32::MAX;
+/// Rows whose memory is asked for at once.
+const ROWS_AHEAD: usize = 16;
 
 /// What a book by order is to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,96 +74,44 @@ pub struct Oddities {
     pub inexact: u64,
 }
 
-/// One cache line.
+/// A price that stands, and where its queue lies.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Node {
-    order: Order,
-    /// The kept sum of the order's text, void while its length is 0.
-    part: Part,
-    next: u32,
-    previous: u32,
-}
-
-/// One price level: its queue, and the sum of its sizes.
-#[derive(Clone, Copy, Debug)]
-struct Queue {
+struct Rung {
     price: Decimal,
-    /// The mantissa at `scale`; None where 127 bits do not hold it.
-    total: Option<i128>,
-    scale: u8,
-    head: u32,
-    tail: u32,
-    count: u32,
+    queue: u32,
 }
 
-impl Priced for Queue {
+impl Priced for Rung {
     #[inline]
     fn price(&self) -> Decimal {
         self.price
     }
 }
 
-impl Queue {
-    fn new(price: Decimal) -> Self {
-        Self { price, total: Some(0), scale: 0, head: NONE, tail: NONE, count: 0 }
-    }
-
-    /// Adds `sign` times a size to the sum.
-    #[inline]
-    fn count_in(&mut self, size: Decimal, sign: i128) {
-        if size.scale == self.scale {
-            self.total = self.total.and_then(|total| total.checked_add(sign * i128::from(size.mantissa)));
-            return;
-        }
-        let scale = self.scale.max(size.scale);
-        let widen = |number: i128, from: u8| number.checked_mul(10i128.checked_pow(u32::from(scale - from))?);
-        let widened = widen(i128::from(size.mantissa), size.scale);
-        self.total = self.total.and_then(|total| widen(total, self.scale)?.checked_add(sign * widened?));
-        self.scale = scale;
-    }
-
-    /// The sum as a size; None where it does not fit in 63 bits.
-    fn size(&self) -> Option<Decimal> {
-        let mantissa = i64::try_from(self.total?).ok().filter(|&mantissa| mantissa < i64::MAX)?;
-        Some(Decimal::new(mantissa, self.scale))
-    }
-}
-
-/// Spreads ids, which are often counted up, over the index. Nothing iterates over it.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = crate::event::hash_id(bytes);
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        // The finishing steps of MurmurHash3: every bit of the id reaches every bit of the hash.
-        let once = (id ^ (id >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-        self.0 = once ^ (once >> 33);
-    }
+/// A checksum, and the worst price of bids and asks that it covers; None: all of them.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    checksum: u32,
+    edges: [Option<Decimal>; 2],
 }
 
 /// The book by order of one instrument.
 #[derive(Clone, Debug)]
 pub struct OrderBook {
     spec: OrderSpec,
-    bids: Sorted<Queue>,
-    asks: Sorted<Queue>,
+    bids: Sorted<Rung>,
+    asks: Sorted<Rung>,
+    queues: Vec<Queue>,
+    queues_free: Vec<u32>,
     nodes: Vec<Node>,
-    /// The first free node; free ones are linked by `next`.
-    free: u32,
-    index: HashMap<u64, u32, BuildHasherDefault<Spread>>,
+    nodes_free: Vec<u32>,
+    index: Index,
     /// Printed decimals of prices and sizes; 255: not known.
     scales: (u8, u8),
-    /// The kept checksum; None where something changed among the levels that it covers.
-    checksum: Option<u32>,
+    /// None where something changed among the levels that the checksum covers.
+    kept: Option<Kept>,
+    /// The sums of the orders' texts, by node: as many as a checksum has asked for.
+    parts: Vec<Part>,
     oddities: Oddities,
 }
 
@@ -167,11 +121,14 @@ impl OrderBook {
             spec,
             bids: Sorted::new(Side::Bid),
             asks: Sorted::new(Side::Ask),
+            queues: Vec::new(),
+            queues_free: Vec::new(),
             nodes: Vec::new(),
-            free: NONE,
-            index: HashMap::default(),
+            nodes_free: Vec::new(),
+            index: Index::default(),
             scales: (UNKNOWN_SCALE, UNKNOWN_SCALE),
-            checksum: None,
+            kept: None,
+            parts: Vec::new(),
             oddities: Oddities::default(),
         }
     }
@@ -180,8 +137,8 @@ impl OrderBook {
     pub fn set_scales(&mut self, price: u8, size: u8) {
         if self.scales != (price, size) {
             self.scales = (price, size);
-            self.checksum = None;
-            self.nodes.iter_mut().for_each(|node| node.part = Part::default());
+            self.kept = None;
+            self.nodes.iter_mut().for_each(|node| node.flags &= !SUMMED);
         }
     }
 
@@ -190,7 +147,7 @@ impl OrderBook {
         check(rows)?;
         self.clear();
         for row in rows {
-            if let Some(&at) = self.index.get(&row.id) {
+            if let Some(at) = self.place(row.id) {
                 self.take_out(at);
             }
             self.put_in(row);
@@ -203,67 +160,96 @@ impl OrderBook {
     /// drops are appended to `dropped`.
     pub fn apply(&mut self, rows: &[OrderRow], dropped: &mut Vec<Order>) -> Result<(), BookError> {
         check(rows)?;
-        for row in rows {
-            match (row.action, self.index.get(&row.id).copied()) {
-                (Action::Add, at) => {
-                    if let Some(at) = at {
-                        self.oddities.known += 1;
-                        self.take_out(at);
-                    }
-                    self.put_in(row);
-                }
-                (_, None) => self.oddities.unknown += 1,
-                (Action::Modify, Some(at)) => self.modify(at, row),
-                (Action::Fill, Some(at)) => self.fill(at, row.size),
-                (_, Some(at)) => self.take_out(at),
+        for rows in rows.chunks(ROWS_AHEAD) {
+            if rows.len() > 1 {
+                self.look_ahead(rows);
             }
+            rows.iter().for_each(|row| self.act(row));
         }
         self.cut(dropped);
         Ok(())
     }
 
+    /// Asks for the memory that rows are about to touch, all of it at once instead of one line after the other.
+    fn look_ahead(&self, rows: &[OrderRow]) {
+        rows.iter().for_each(|row| self.index.prefetch(row.id));
+        let likely = |row: &OrderRow| self.node(self.index.likely(row.id)?);
+        rows.iter().filter_map(likely).for_each(prefetch);
+        for node in rows.iter().filter(|row| row.action != Action::Add).filter_map(likely) {
+            self.queues.get(node.queue as usize).into_iter().for_each(prefetch);
+            [node.next, node.previous].into_iter().filter_map(|at| self.node(at)).for_each(prefetch);
+        }
+    }
+
+    #[inline]
+    fn act(&mut self, row: &OrderRow) {
+        match (row.action, self.place(row.id)) {
+            (Action::Add, at) => {
+                if let Some(at) = at {
+                    self.oddities.known += 1;
+                    self.take_out(at);
+                }
+                self.put_in(row);
+            }
+            (_, None) => self.oddities.unknown += 1,
+            (Action::Modify, Some(at)) => self.modify(at, row),
+            (Action::Fill, Some(at)) => self.fill(at, row.size),
+            (_, Some(at)) => self.take_out(at),
+        }
+    }
+
     pub fn clear(&mut self) {
         self.bids.clear();
         self.asks.clear();
+        self.queues.clear();
+        self.queues_free.clear();
         self.nodes.clear();
-        self.free = NONE;
+        self.nodes_free.clear();
         self.index.clear();
-        self.checksum = None;
+        self.kept = None;
     }
 
     /// Kraken's checksum of level3: as that of its book, with each order of the ten best levels in its queue's order.
     /// Source: docs.kraken.com, "L3 checksum (WebSocket v2)".
     pub fn checksum(&mut self) -> u32 {
-        if let Some(kept) = self.checksum {
-            return kept;
+        if let Some(kept) = self.kept {
+            return kept.checksum;
         }
         let (mut sum, scales) = (Sum::default(), self.scales);
+        self.parts.resize(self.nodes.len(), Part::default());
         for side in [&self.bids, &self.asks] {
             for rank in (0..side.len().min(CHECKSUM_LEVELS)).rev() {
-                let mut at = side.at_rank(rank).map_or(NONE, |queue| queue.tail);
-                while let Some(node) = self.nodes.get_mut(at as usize) {
-                    if node.part.length == 0 {
-                        node.part = kraken(node.order.price, node.order.size, scales);
+                let Some(queue) = side.at_rank(rank).and_then(|rung| self.queues.get(rung.queue as usize)) else {
+                    continue;
+                };
+                let mut at = queue.tail;
+                while let (Some(node), Some(part)) = (self.nodes.get_mut(at as usize), self.parts.get_mut(at as usize))
+                {
+                    if node.flags & SUMMED == 0 {
+                        let order = node.order(queue);
+                        *part = kraken(order.price, order.size, scales);
+                        node.flags |= SUMMED;
                     }
-                    sum.put_before(&[node.part]);
+                    sum.put_before(&[*part]);
                     at = node.previous;
                 }
             }
         }
-        *self.checksum.insert(sum.crc32())
+        let edges = [&self.bids, &self.asks].map(|side| side.at_rank(CHECKSUM_LEVELS - 1).map(|rung| rung.price));
+        self.kept.insert(Kept { checksum: sum.crc32(), edges }).checksum
     }
 
     /// An order that is live.
     pub fn order(&self, id: u64) -> Option<Order> {
-        Some(self.node(*self.index.get(&id)?)?.order)
+        self.order_at(self.place(id)?)
     }
 
     /// How many orders stand before this one in its queue, and their sizes' sum (None where it does not fit).
     pub fn ahead(&self, id: u64) -> Option<(u32, Option<Decimal>)> {
-        let node = self.node(*self.index.get(&id)?)?;
-        let (mut queue, mut at) = (Queue::new(node.order.price), node.previous);
+        let node = self.node(self.place(id)?)?;
+        let (mut queue, mut at) = (Queue::new(Decimal::ZERO, Side::None), node.previous);
         while let Some(before) = self.node(at) {
-            queue.count_in(before.order.size, 1);
+            queue.count_in(before.size(), 1);
             queue.count += 1;
             at = before.previous;
         }
@@ -274,7 +260,7 @@ impl OrderBook {
     /// size is the largest that a number can have, marked `altered`).
     pub fn levels(&self, side: Side) -> impl Iterator<Item = Level> + '_ {
         let far = Decimal { mantissa: i64::MAX - 1, scale: 0, altered: true };
-        self.side(side).into_iter().flat_map(Sorted::best_first).map(move |queue| Level {
+        self.queues(side).map(move |queue| Level {
             price: queue.price,
             size: queue.size().unwrap_or(far),
             count: queue.count,
@@ -288,10 +274,9 @@ impl OrderBook {
 
     /// Every order of a side, best level first, each queue oldest first.
     pub fn orders(&self, side: Side) -> impl Iterator<Item = Order> + '_ {
-        let queues = self.side(side).into_iter().flat_map(Sorted::best_first);
-        queues.flat_map(|queue| {
+        self.queues(side).flat_map(|queue| {
             let first = self.node(queue.head);
-            std::iter::successors(first, |node| self.node(node.next)).map(|node| node.order)
+            std::iter::successors(first, |node| self.node(node.next)).map(|node| node.order(queue))
         })
     }
 
@@ -301,7 +286,7 @@ impl OrderBook {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.index.len() == 0
     }
 
     /// Price levels of a side.
@@ -313,7 +298,7 @@ impl OrderBook {
         self.oddities
     }
 
-    fn side(&self, side: Side) -> Option<&Sorted<Queue>> {
+    fn side(&self, side: Side) -> Option<&Sorted<Rung>> {
         match side {
             Side::Bid => Some(&self.bids),
             Side::Ask => Some(&self.asks),
@@ -321,8 +306,44 @@ impl OrderBook {
         }
     }
 
+    fn side_mut(&mut self, side: Side) -> &mut Sorted<Rung> {
+        if side == Side::Bid {
+            &mut self.bids
+        } else {
+            &mut self.asks
+        }
+    }
+
+    fn queues(&self, side: Side) -> impl Iterator<Item = &Queue> {
+        let rungs = self.side(side).into_iter().flat_map(Sorted::best_first);
+        rungs.filter_map(|rung| self.queues.get(rung.queue as usize))
+    }
+
+    #[inline]
     fn node(&self, at: u32) -> Option<&Node> {
         self.nodes.get(at as usize)
+    }
+
+    /// Where an order lies.
+    #[inline]
+    fn place(&self, id: u64) -> Option<u32> {
+        self.index.find(id, |at| self.node(at).is_some_and(|node| node.id == id))
+    }
+
+    fn order_at(&self, at: u32) -> Option<Order> {
+        let node = self.node(at)?;
+        Some(node.order(self.queues.get(node.queue as usize)?))
+    }
+
+    /// Something changes at a price: a checksum that covers it is void.
+    #[inline]
+    fn touch(&mut self, side: Side, price: Decimal) {
+        if let Some(kept) = self.kept {
+            let edge = kept.edges[usize::from(side == Side::Ask)];
+            if edge.is_none_or(|edge| self.side_mut(side).nearer(&price, &edge).is_le()) {
+                self.kept = None;
+            }
+        }
     }
 
     /// Puts a new order at the tail of its queue; none of its id is in the book.
@@ -330,107 +351,77 @@ impl OrderBook {
         if row.size.is_zero() {
             return;
         }
-        let order = Order { id: row.id, side: row.side, price: row.price, size: row.size };
-        let mut node = Node { order, part: Part::default(), next: NONE, previous: NONE };
-        let at = if self.free == NONE { self.nodes.len() as u32 } else { self.free };
+        self.touch(row.side, row.price);
         let levels = if row.side == Side::Bid { &mut self.bids } else { &mut self.asks };
         let place = levels.find(&row.price);
-        let rank = match place {
-            Ok(place) => levels.rank(place, CHECKSUM_LEVELS),
-            Err(place) => levels.rank_before(place, CHECKSUM_LEVELS),
-        };
-        if rank < CHECKSUM_LEVELS {
-            self.checksum = None;
-        }
-        let mut queue = match place {
-            Ok(place) => *levels.get_mut(place),
-            Err(_) => Queue { head: at, ..Queue::new(row.price) },
-        };
-        node.previous = queue.tail;
-        queue.tail = at;
-        queue.count += 1;
-        queue.count_in(row.size, 1);
-        match place {
-            Ok(place) => *levels.get_mut(place) = queue,
-            Err(place) => levels.insert(place, queue),
-        }
-        if let Some(before) = self.nodes.get_mut(node.previous as usize) {
-            before.next = at;
-        }
-        match self.nodes.get_mut(at as usize) {
-            Some(free) => {
-                self.free = free.next;
-                *free = node;
+        let at_queue = match place {
+            Ok(place) => levels.get_mut(place).queue,
+            Err(place) => {
+                let queue = put(&mut self.queues, &mut self.queues_free, Queue::new(row.price, row.side));
+                levels.insert(place, Rung { price: row.price, queue });
+                queue
             }
-            None => self.nodes.push(node),
+        };
+        let Some(queue) = self.queues.get_mut(at_queue as usize) else { return };
+        let at = put(&mut self.nodes, &mut self.nodes_free, Node::new(row, at_queue, queue.tail));
+        queue.count_in(row.size, 1);
+        queue.count += 1;
+        match self.nodes.get_mut(queue.tail as usize) {
+            Some(before) => before.next = at,
+            None => queue.head = at,
         }
+        queue.tail = at;
         self.index.insert(row.id, at);
     }
 
     /// Takes an order out of its queue, and the level with it where it was the last.
     fn take_out(&mut self, at: u32) {
-        let Some(node) = self.node(at).copied() else { return };
-        self.index.remove(&node.order.id);
-        if let Some(before) = self.nodes.get_mut(node.previous as usize) {
-            before.next = node.next;
+        let Some(&node) = self.node(at) else { return };
+        self.index.remove(node.id, at);
+        self.nodes_free.push(at);
+        let Some(queue) = self.queues.get_mut(node.queue as usize) else { return };
+        match self.nodes.get_mut(node.previous as usize) {
+            Some(before) => before.next = node.next,
+            None => queue.head = node.next,
         }
-        if let Some(after) = self.nodes.get_mut(node.next as usize) {
-            after.previous = node.previous;
+        match self.nodes.get_mut(node.next as usize) {
+            Some(after) => after.previous = node.previous,
+            None => queue.tail = node.previous,
         }
-        if let Some((levels, place)) = self.find(&node.order) {
-            let queue = levels.get_mut(place);
-            queue.count -= 1;
-            queue.count_in(node.order.size, -1);
-            if queue.head == at {
-                queue.head = node.next;
-            }
-            if queue.tail == at {
-                queue.tail = node.previous;
-            }
-            if queue.count == 0 {
+        queue.count_in(node.size(), -1);
+        queue.count -= 1;
+        let Queue { side, price, count, .. } = *queue;
+        self.touch(side, price);
+        if count == 0 {
+            self.queues_free.push(node.queue);
+            let levels = self.side_mut(side);
+            if let Ok(place) = levels.find(&price) {
                 levels.remove(place);
             }
         }
-        self.release(at);
-    }
-
-    fn release(&mut self, at: u32) {
-        if let Some(node) = self.nodes.get_mut(at as usize) {
-            node.next = self.free;
-            self.free = at;
-        }
-    }
-
-    /// The level of an order that is in the book; what is done there is about to change it.
-    fn find(&mut self, order: &Order) -> Option<(&mut Sorted<Queue>, Place)> {
-        let levels = if order.side == Side::Bid { &mut self.bids } else { &mut self.asks };
-        let place = levels.find(&order.price).ok()?;
-        if levels.rank(place, CHECKSUM_LEVELS) < CHECKSUM_LEVELS {
-            self.checksum = None;
-        }
-        Some((levels, place))
     }
 
     fn modify(&mut self, at: u32, row: &OrderRow) {
-        let Some(order) = self.node(at).map(|node| node.order) else { return };
-        let same_place = row.side == order.side && row.price.cmp_value(&order.price).is_eq();
-        let grows = row.size.cmp_value(&order.size).is_gt();
+        let Some(node) = self.node(at) else { return };
+        let Some(queue) = self.queues.get(node.queue as usize) else { return };
+        let same_place = row.side == queue.side && row.price.cmp_value(&queue.price).is_eq();
+        let grows = row.size.cmp_value(&node.size()).is_gt();
         if row.size.is_zero() || !same_place || (grows && !self.spec.growing_keeps_place) {
             self.take_out(at);
             self.put_in(row);
         } else {
-            self.resize(at, &order, row.size);
+            self.resize(at, row.size);
         }
     }
 
     fn fill(&mut self, at: u32, by: Decimal) {
-        let Some(order) = self.node(at).map(|node| node.order) else { return };
-        let scale = order.size.scale.max(by.scale);
-        let left = order.size.rescale(scale).zip(by.rescale(scale)).map(|(has, by)| has - by);
+        let Some(size) = self.node(at).map(Node::size) else { return };
+        let scale = size.scale.max(by.scale);
+        let left = size.rescale(scale).zip(by.rescale(scale)).map(|(has, by)| has - by);
         match left {
-            Some(left) if left > 0 => self.resize(at, &order, Decimal::new(left, scale)),
+            Some(left) if left > 0 => self.resize(at, Decimal::new(left, scale)),
             // What is left cannot be held exactly: the order stays as it is.
-            None if by.cmp_value(&order.size).is_lt() => self.oddities.inexact += 1,
+            None if by.cmp_value(&size).is_lt() => self.oddities.inexact += 1,
             left => {
                 self.oddities.overfilled += u64::from(left != Some(0));
                 self.take_out(at);
@@ -439,16 +430,14 @@ impl OrderBook {
     }
 
     /// Gives an order another size where it stands.
-    fn resize(&mut self, at: u32, order: &Order, size: Decimal) {
-        if let Some((levels, place)) = self.find(order) {
-            let queue = levels.get_mut(place);
-            queue.count_in(order.size, -1);
-            queue.count_in(size, 1);
-        }
-        if let Some(node) = self.nodes.get_mut(at as usize) {
-            node.order.size = size;
-            node.part = Part::default();
-        }
+    fn resize(&mut self, at: u32, size: Decimal) {
+        let Some(node) = self.nodes.get_mut(at as usize) else { return };
+        let Some(queue) = self.queues.get_mut(node.queue as usize) else { return };
+        queue.count_in(node.size(), -1);
+        queue.count_in(size, 1);
+        node.set_size(size);
+        let Queue { side, price, .. } = *queue;
+        self.touch(side, price);
     }
 
     /// Drops the worst levels beyond the subscribed depth with their orders.
@@ -458,21 +447,24 @@ impl OrderBook {
         }
         for side in [Side::Bid, Side::Ask] {
             let levels = if side == Side::Bid { &mut self.bids } else { &mut self.asks };
+            let depth = self.spec.depth as usize;
+            if levels.len() <= depth {
+                continue;
+            }
             let mut gone = Vec::new();
-            while levels.len() > self.spec.depth as usize {
-                gone.extend(levels.pop_worst());
+            levels.cut(depth, |rung| gone.push(rung.queue));
+            if depth <= CHECKSUM_LEVELS {
+                self.kept = None;
             }
-            if !gone.is_empty() && self.spec.depth as usize <= CHECKSUM_LEVELS {
-                self.checksum = None;
-            }
-            for queue in gone {
-                let mut at = queue.head;
-                while let Some(node) = self.node(at).copied() {
-                    self.index.remove(&node.order.id);
-                    dropped.push(node.order);
-                    self.release(at);
+            for at_queue in gone {
+                let mut at = self.queues.get(at_queue as usize).map_or(NONE, |queue| queue.head);
+                while let Some((node, order)) = self.node(at).copied().zip(self.order_at(at)) {
+                    self.index.remove(node.id, at);
+                    dropped.push(order);
+                    self.nodes_free.push(at);
                     at = node.next;
                 }
+                self.queues_free.push(at_queue);
             }
         }
     }

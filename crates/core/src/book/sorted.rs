@@ -13,6 +13,9 @@ use std::cmp::Ordering;
 const CHUNK_LEVELS: usize = 128;
 /// Chunks that became empty and are kept for the next split.
 const SPARE_CHUNKS_MOST: usize = 8;
+/// Dropped levels that may stand at the head of the first chunk before what is behind them moves up. A book of few levels
+/// that is cut after each message moves them once in so many drops, and stays in few cache lines.
+const DEAD_MOST: usize = 24;
 /// Levels next to the touch that are compared one by one before the search halves: most changes fall on them, and a
 /// straight run is predicted better than halving.
 const NEAR: usize = 8;
@@ -39,12 +42,14 @@ pub(super) struct Sorted<T, const LEVELS: usize = CHUNK_LEVELS> {
     /// chunk takes all that is farther out than the second bound: its own bound means nothing.
     bounds: Vec<Decimal>,
     spare: Vec<Vec<T>>,
+    /// Levels at the head of the first chunk that were cut and count no more.
+    dead: usize,
     length: usize,
 }
 
 impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
     pub fn new(side: Side) -> Self {
-        Self { side, chunks: vec![Vec::new()], bounds: vec![Decimal::ZERO], spare: Vec::new(), length: 0 }
+        Self { side, chunks: vec![Vec::new()], bounds: vec![Decimal::ZERO], spare: Vec::new(), dead: 0, length: 0 }
     }
 
     pub fn side(&self) -> Side {
@@ -61,20 +66,24 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         self.spare.iter_mut().for_each(Vec::clear);
         self.bounds.truncate(1);
         self.chunks[0].clear();
-        self.length = 0;
+        (self.dead, self.length) = (0, 0);
     }
 
     pub fn best_first(&self) -> impl Iterator<Item = &T> + Clone {
-        self.chunks.iter().rev().flat_map(|chunk| chunk.iter().rev())
+        // The dead ones come last of all.
+        self.chunks.iter().rev().flat_map(|chunk| chunk.iter().rev()).take(self.length)
     }
 
     pub fn best(&self) -> Option<&T> {
-        self.chunks.last().and_then(|chunk| chunk.last())
+        self.chunks.last().filter(|_| self.length > 0).and_then(|chunk| chunk.last())
     }
 
     /// The level of a rank, the best of which is 0.
     #[inline]
     pub fn at_rank(&self, mut rank: usize) -> Option<&T> {
+        if rank >= self.length {
+            return None;
+        }
         for chunk in self.chunks.iter().rev() {
             if let Some(at) = chunk.len().checked_sub(rank + 1) {
                 return chunk.get(at);
@@ -94,20 +103,22 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
             return self.find_in(chunk, self.chunks[chunk].len(), price);
         }
         let levels = &self.chunks[last];
-        for (rank, level) in levels.iter().rev().take(NEAR).enumerate() {
+        let standing = &levels[if last == 0 { self.dead } else { 0 }..];
+        for (rank, level) in standing.iter().rev().take(NEAR).enumerate() {
             match self.nearer(&level.price(), price) {
                 Ordering::Less => {}
                 Ordering::Equal => return Ok(Place { chunk: last, at: levels.len() - 1 - rank }),
                 Ordering::Greater => return Err(Place { chunk: last, at: levels.len() - rank }),
             }
         }
-        self.find_in(last, levels.len().saturating_sub(NEAR), price)
+        self.find_in(last, levels.len() - standing.len().min(NEAR), price)
     }
 
     fn find_in(&self, chunk: usize, end: usize, price: &Decimal) -> Result<Place, Place> {
+        let start = if chunk == 0 { self.dead } else { 0 };
         // Worst first: what is farther out than the price comes before it.
-        let found = self.chunks[chunk][..end].binary_search_by(|level| self.nearer(price, &level.price()));
-        found.map(|at| Place { chunk, at }).map_err(|at| Place { chunk, at })
+        let found = self.chunks[chunk][start..end].binary_search_by(|level| self.nearer(price, &level.price()));
+        found.map(|at| Place { chunk, at: start + at }).map_err(|at| Place { chunk, at: start + at })
     }
 
     /// Less where `a` is nearer to the touch than `b`.
@@ -156,6 +167,9 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         let levels = &mut self.chunks[place.chunk];
         levels.insert(place.at, level);
         if levels.len() >= LEVELS {
+            if place.chunk == 0 && self.dead > 0 {
+                return self.bury();
+            }
             // What grows at its end, as in a snapshot, is left fuller.
             let at = if place.at + 1 == levels.len() { LEVELS * 3 / 4 } else { LEVELS / 2 };
             self.split(place.chunk, at);
@@ -167,10 +181,18 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         self.length -= 1;
         let levels = &mut self.chunks[place.chunk];
         let level = levels.remove(place.at);
-        if levels.len() < LEVELS / 8 && self.chunks.len() > 1 {
+        let standing = levels.len() - if place.chunk == 0 { self.dead } else { 0 };
+        if standing < LEVELS / 8 && self.chunks.len() > 1 {
+            self.bury();
             self.join(place.chunk);
         }
         level
+    }
+
+    /// What stands in the first chunk moves to its head.
+    fn bury(&mut self) {
+        self.chunks[0].drain(..self.dead);
+        self.dead = 0;
     }
 
     fn split(&mut self, chunk: usize, at: usize) {
@@ -196,12 +218,34 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         }
     }
 
-    /// Takes away the worst level.
-    pub fn pop_worst(&mut self) -> Option<T> {
-        if self.length == 0 {
-            return None;
+    /// Drops the worst levels but the best `depth`, the outermost first. Nothing that stays is moved for each of them.
+    pub fn cut(&mut self, depth: usize, mut dropped: impl FnMut(T)) {
+        let mut excess = self.length.saturating_sub(depth);
+        self.length -= excess;
+        let mut gone = 0;
+        for chunk in &self.chunks {
+            let standing = &chunk[if gone == 0 { self.dead } else { 0 }..];
+            standing.iter().take(excess).copied().for_each(&mut dropped);
+            if excess < standing.len() || gone + 1 == self.chunks.len() {
+                break;
+            }
+            excess -= standing.len();
+            gone += 1;
         }
-        Some(self.remove(Place { chunk: 0, at: 0 }))
+        if gone > 0 {
+            self.dead = 0;
+            self.bounds.drain(..gone);
+            for mut chunk in self.chunks.drain(..gone) {
+                chunk.clear();
+                if self.spare.len() < SPARE_CHUNKS_MOST {
+                    self.spare.push(chunk);
+                }
+            }
+        }
+        self.dead += excess;
+        if self.dead > DEAD_MOST {
+            self.bury();
+        }
     }
 
     /// Replaces everything by these levels, in any order; of equal prices the last wins. Those that `keep` refuses are
@@ -219,12 +263,11 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         if refused {
             self.retain(keep);
         }
-        while self.length > depth {
-            self.pop_worst();
-        }
+        self.cut(depth, drop);
     }
 
     fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.bury();
         self.chunks.iter_mut().for_each(|chunk| chunk.retain(&keep));
         for chunk in (0..self.chunks.len()).rev() {
             if self.chunks[chunk].is_empty() && self.chunks.len() > 1 {
@@ -268,7 +311,10 @@ mod tests {
         fn any_history_keeps_the_order(
             ask in any::<bool>(),
             start in prop::collection::vec(0i64..3000, 0..800),
-            runs in prop::collection::vec((0i64..3000, 1i64..300, any::<bool>(), any::<bool>()), 1..25),
+            runs in prop::collection::vec(
+                (0i64..3000, 1i64..300, any::<bool>(), any::<bool>(), prop::option::weighted(0.3, 0usize..900)),
+                1..25,
+            ),
         ) {
             let mut sorted = Sorted::<i64>::new(if ask { Side::Ask } else { Side::Bid });
             let mut twin: BTreeSet<i64> = start.iter().copied().collect();
@@ -278,7 +324,7 @@ mod tests {
             sorted.load(start.iter().copied(), |_| true, 100);
             sorted.load(start.into_iter(), |_| true, usize::MAX);
             check(&sorted, &twin);
-            for (from, count, add, up) in runs {
+            for (from, count, add, up, cut) in runs {
                 for step in 0..count {
                     let price = if up { from + step } else { from - step };
                     let found = sorted.find(&Decimal::new(price, 0));
@@ -297,12 +343,21 @@ mod tests {
                         _ => {}
                     }
                 }
+                if let Some(depth) = cut {
+                    let mut dropped = Vec::new();
+                    sorted.cut(depth, |level| dropped.push(level));
+                    let pop = |twin: &mut BTreeSet<i64>| if ask { twin.pop_last() } else { twin.pop_first() };
+                    assert!(dropped.into_iter().all(|level| pop(&mut twin) == Some(level)));
+                    assert!(twin.len() <= depth);
+                }
                 check(&sorted, &twin);
             }
-            while let Some(worst) = sorted.pop_worst() {
-                assert_eq!(Some(worst), if ask { twin.pop_last() } else { twin.pop_first() });
+            while !twin.is_empty() {
+                let mut dropped = Vec::new();
+                sorted.cut(twin.len() - 1, |worst| dropped.push(worst));
+                assert_eq!(dropped, [if ask { twin.pop_last() } else { twin.pop_first() }.unwrap()]);
+                check(&sorted, &twin);
             }
-            check(&sorted, &twin);
         }
     }
 }
