@@ -1,14 +1,21 @@
-//! What an update of a full-depth book costs, by the chunk size of its sides and against a BTreeMap.
+//! What an update of a full-depth book costs, by the structure of its sides and against a BTreeMap.
 //!
 //! `cargo run --release --example book_bench [ROUNDS]` prints a JSON object for 5000 and for 50,000 levels a side: ns an
 //! update, medians of rounds in which the ways alternate. The flow is made up and the same for every way: levels lie on
 //! every second tick, an update falls within 8 ticks of the touch and passes each doubling of that reach with a chance of
 //! two in five; half of them set a level of the beginning, a quarter any tick, and a quarter delete one if it is there.
 
+#[allow(dead_code, reason = "the book's own file, measured alone")]
+#[path = "../src/book/ladder.rs"]
+mod ladder;
+#[allow(dead_code, reason = "the book's own file, measured alone")]
+#[path = "../src/book/levels.rs"]
+mod levels;
 #[allow(dead_code, reason = "the book's own file, measured with other chunk sizes than the one that it chose")]
 #[path = "../src/book/sorted.rs"]
 mod sorted;
 
+use levels::Levels;
 use sorted::{Priced, Sorted};
 use std::collections::BTreeMap;
 use tickplant_core::book::{Book, Checksum, Spec};
@@ -31,17 +38,18 @@ fn main() {
     let rounds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(7);
     for levels in [5_000, 50_000] {
         let (start, updates) = flow(levels);
-        let mut ways: [Way<'_>; 7] = [
+        let mut ways: [Way<'_>; 8] = [
             ("book", Box::new(|| through_a_book(&start, &updates))),
+            ("levels", Box::new(|| through_levels(&start, &updates))),
             ("chunks_32", Box::new(|| through_chunks::<32>(&start, &updates))),
             ("chunks_64", Box::new(|| through_chunks::<64>(&start, &updates))),
             ("chunks_128", Box::new(|| through_chunks::<128>(&start, &updates))),
             ("chunks_256", Box::new(|| through_chunks::<256>(&start, &updates))),
-            ("ladder", Box::new(|| through_a_ladder(&start, &updates))),
+            ("bare_ladder", Box::new(|| through_a_ladder(&start, &updates))),
             ("btree", Box::new(|| through_a_map(&start, &updates))),
         ];
         let mut figures = Vec::new();
-        let mut times: [Vec<f64>; 7] = Default::default();
+        let mut times: [Vec<f64>; 8] = Default::default();
         let mut expected = None;
         for _ in 0..rounds {
             for ((name, way), times) in ways.iter_mut().zip(&mut times) {
@@ -152,6 +160,36 @@ fn through_chunks<const LEVELS: usize>(start: &[Row], updates: &[Row]) -> Taken 
         }
     });
     let levels = sides.iter().flat_map(Sorted::best_first).map(|level| level.size.mantissa).sum();
+    Taken { nanos, levels }
+}
+
+/// What a side of a book is.
+fn through_levels(start: &[Row], updates: &[Row]) -> Taken {
+    let mut sides = [Side::Bid, Side::Ask].map(|side| {
+        let mut levels = Levels::<Kept>::new(side);
+        let own = start.iter().filter(|row| row.side == side);
+        levels.load(own.map(|row| Kept { price: row.price, size: row.size }), |_| true, usize::MAX);
+        levels
+    });
+    let nanos = timed(|| {
+        for row in updates {
+            let levels = &mut sides[usize::from(row.side == Side::Ask)];
+            match (levels.find(&row.price), row.size.is_zero()) {
+                (Ok(place), false) => {
+                    if let Some(level) = levels.get_mut(place) {
+                        level.size = row.size;
+                    }
+                }
+                (Err(place), false) => {
+                    let place = levels.make_room(place, &row.price);
+                    levels.insert(place, Kept { price: row.price, size: row.size });
+                }
+                (Ok(place), true) => levels.remove(place),
+                (Err(_), true) => {}
+            }
+        }
+    });
+    let levels = sides.iter().flat_map(Levels::best_first).map(|level| level.size.mantissa).sum();
     Taken { nanos, levels }
 }
 

@@ -100,6 +100,82 @@ proptest! {
     }
 }
 
+/// A deep book's snapshot: on every few ticks of a half around a centre, one of its prices possibly between two of them.
+fn deep(centre: i64, every: i64, between: bool) -> Vec<Row> {
+    let sides = [(Side::Bid, -1), (Side::Ask, 1)];
+    let levels = sides.into_iter().flat_map(|(side, out)| {
+        (1..500).map(move |rank| {
+            let price = Decimal::new(5 * (centre + out * rank * every), 1);
+            Row { side, price, size: Decimal::new(rank, 2), count: 0 }
+        })
+    });
+    let odd = row(Side::Ask, &format!("{}.125", (centre + 40) / 2), "1");
+    levels.chain(between.then_some(odd)).collect()
+}
+
+/// Rows of a deep market: near its centre, sometimes far, seldom absurd or between two ticks, written with some zeros.
+fn deep_rows() -> impl Strategy<Value = Vec<(Side, i64, Decimal, u8)>> {
+    let side = prop_oneof![Just(Side::Bid), Just(Side::Ask)];
+    let ticks = prop_oneof![20 => -3i64..50, 6 => 0i64..700, 2 => 0i64..9000, 1 => Just(i64::MIN)];
+    let size = prop_oneof![Just(Decimal::new(0, 8)), (1i64..5_000_000).prop_map(|size| Decimal::new(size, 3))];
+    prop::collection::vec((side, ticks, size, 0u8..3), 0..25)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// The same for books that have ladders: a centre that drifts and jumps, snapshots in the midst, cut and not.
+    #[test]
+    fn deep_book_twin_and_reader_agree(
+        depth in prop::sample::select(vec![0u32, 270, 1000]),
+        checksum in prop::sample::select(vec![Checksum::None, Checksum::Kraken, Checksum::Okx]),
+        messages in prop::collection::vec(
+            (deep_rows(), prop_oneof![6 => -30i64..30, 1 => -9000i64..9000], prop::option::weighted(0.1, (1i64..4, any::<bool>()))),
+            1..25,
+        ),
+    ) {
+        let spec = Spec { depth, truncate: true, checksum };
+        let (mut book, mut twin, mut reader, mut changes) = (Book::new(spec), Twin::default(), Twin::default(), Vec::new());
+        let mut told = std::collections::BTreeMap::new();
+        let mut centre = 100_000;
+        for (at, (message, drift, snapshot)) in messages.into_iter().enumerate() {
+            changes.clear();
+            centre += drift;
+            if let Some((every, between)) = snapshot.or((at == 0).then_some((2, false))) {
+                let rows = deep(centre, every, between);
+                twin = Twin::default();
+                twin.apply(&rows, &spec);
+                book.load(&rows, &mut changes).unwrap();
+            } else {
+                let rows: Vec<Row> = message.into_iter().map(|(side, ticks, size, zeros)| {
+                    let out = if side == Side::Ask { 1 } else { -1 };
+                    let price = match ticks {
+                        // Absurd, or between two ticks.
+                        i64::MIN if zeros == 0 => Decimal::new(if out > 0 { 1 } else { 900_000_000 }, 2),
+                        i64::MIN => Decimal::new(50 * (centre + out) + i64::from(zeros), 2),
+                        ticks => Decimal::new(5 * (centre + out * ticks) * 10i64.pow(zeros.into()), 1 + zeros),
+                    };
+                    Row { side, price, size, count: 0 }
+                }).collect();
+                twin.apply(&rows, &spec);
+                book.apply(&rows, &mut changes).unwrap();
+            }
+            reader.follow(&changes);
+            let expected = [Side::Bid, Side::Ask].map(|side| twin.best_first(side));
+            prop_assert_eq!(&sides(&book), &expected);
+            prop_assert_eq!(&[Side::Bid, Side::Ask].map(|side| reader.best_first(side)), &expected);
+            prop_assert_eq!(book.checksum(), twin.checksum(checksum, (255, 255)));
+            // Each level says which message changed it last.
+            for change in &changes {
+                told.insert((change.side as u8, twin::exact(change.price)), book.messages());
+            }
+            for (side, level) in [Side::Bid, Side::Ask].into_iter().flat_map(|side| book.levels(side).map(move |l| (side, l))) {
+                prop_assert_eq!(told.get(&(side as u8, twin::exact(level.price))), Some(&level.changed));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_snapshot_is_told_best_first_after_a_clear() {
     let mut book = Book::new(Spec { depth: 2, truncate: true, checksum: Checksum::None });

@@ -10,7 +10,8 @@
 //! kept while no top rank changed. Comparing it is never skipped.
 
 use super::crc::{self, Part, Sum};
-use super::sorted::{Priced, Sorted};
+use super::levels::Levels;
+use super::sorted::Priced;
 use super::text::{javascript, kraken};
 use super::Slot;
 use crate::record::Side;
@@ -139,7 +140,7 @@ impl Kept {
     }
 
     #[inline]
-    pub fn value(&mut self, asks: &Sorted<Slot>, bids: &Sorted<Slot>, scales: (u8, u8)) -> u32 {
+    pub fn value(&mut self, asks: &Levels<Slot>, bids: &Levels<Slot>, scales: (u8, u8)) -> u32 {
         if self.asks.changed || self.bids.changed {
             let asks = self.asks.refresh(self.rule, self.ranks, asks, scales);
             let bids = self.bids.refresh(self.rule, self.ranks, bids, scales);
@@ -155,7 +156,7 @@ impl Kept {
 impl Ranks {
     /// Sums anew what is void, and gives the ranks that stand.
     #[inline]
-    fn refresh(&mut self, rule: Checksum, ranks: usize, levels: &Sorted<Slot>, scales: (u8, u8)) -> &[Part] {
+    fn refresh(&mut self, rule: Checksum, ranks: usize, levels: &Levels<Slot>, scales: (u8, u8)) -> &[Part] {
         let standing = levels.len().min(ranks);
         // The ranks that do not stand stay void until levels come there.
         let mut void = self.void & ((1 << standing) - 1);

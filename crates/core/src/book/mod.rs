@@ -1,7 +1,7 @@
 //! Order books by price level: pure state, told what the venue said, telling what changed.
 //!
-//! A book keeps each side sorted by value with the best level at the end, so that the changes near the touch, which are
-//! nearly all, move little memory. Prices are compared exactly whatever their scales (0.10 and 0.1 are one level) and
+//! A book of few levels keeps each side sorted by value with the best level at the end, so that the changes near the touch,
+//! which are nearly all, move little memory; a deep one gives the ticks next to the touch a place each. Prices are compared exactly whatever their scales (0.10 and 0.1 are one level) and
 //! every number keeps the scale that it had on the wire.
 //!
 //! What bad rows do: a negative size or a row without a side refuses the whole message; of rows with one price the last
@@ -12,6 +12,8 @@
 mod checksum;
 mod crc;
 pub mod hash;
+mod ladder;
+mod levels;
 pub mod orders;
 mod sorted;
 mod text;
@@ -22,9 +24,13 @@ use crate::decimal::Decimal;
 use crate::event::{Change, Row};
 use crate::record::{Action, Side};
 use checksum::Kept;
-use sorted::{Priced, Sorted};
+use levels::Levels;
+use sorted::Priced;
 use std::fmt;
 use text::UNKNOWN_SCALE;
+
+/// Messages after which a side without a ladder is looked at again.
+const LADDERS_EVERY: u64 = 4096;
 
 /// What a book is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +132,8 @@ impl std::error::Error for BookError {}
 #[derive(Clone, Debug)]
 pub struct Book {
     spec: Spec,
-    bids: Sorted<Slot>,
-    asks: Sorted<Slot>,
+    bids: Levels<Slot>,
+    asks: Levels<Slot>,
     checksum: Option<Box<Kept>>,
     /// Printed decimals of prices and sizes; 255: not known.
     scales: (u8, u8),
@@ -139,8 +145,8 @@ impl Book {
     pub fn new(spec: Spec) -> Self {
         Self {
             spec,
-            bids: Sorted::new(Side::Bid),
-            asks: Sorted::new(Side::Ask),
+            bids: Levels::new(Side::Bid),
+            asks: Levels::new(Side::Ask),
             checksum: (spec.checksum != Checksum::None).then(|| Box::new(Kept::new(spec.checksum))),
             scales: (UNKNOWN_SCALE, UNKNOWN_SCALE),
             messages: 0,
@@ -199,10 +205,13 @@ impl Book {
                     if let Some(checksum) = checksum {
                         checksum.changed(row.side, levels.rank(place, checksum.ranks()));
                     }
-                    *levels.get_mut(place) = level;
+                    if let Some(standing) = levels.get_mut(place) {
+                        *standing = level;
+                    }
                     changes.push(change(Action::Modify, row.side, &level));
                 }
                 (Err(place), false) => {
+                    let place = levels.make_room(place, &row.price);
                     if let Some(checksum) = checksum {
                         checksum.inserted(row.side, levels.rank_before(place, checksum.ranks()));
                     }
@@ -220,6 +229,9 @@ impl Book {
             }
         }
         self.cut(changes);
+        if self.messages.is_multiple_of(LADDERS_EVERY) {
+            [&mut self.bids, &mut self.asks].into_iter().for_each(Levels::look_again);
+        }
         Ok(())
     }
 
@@ -250,11 +262,11 @@ impl Book {
 
     /// Levels of a side, best first; none for `Side::None`.
     pub fn levels(&self, side: Side) -> impl Iterator<Item = Level> + Clone + '_ {
-        self.side(side).into_iter().flat_map(Sorted::best_first).map(Slot::level)
+        self.side(side).into_iter().flat_map(Levels::best_first).map(Slot::level)
     }
 
     pub fn len(&self, side: Side) -> usize {
-        self.side(side).map_or(0, Sorted::len)
+        self.side(side).map_or(0, Levels::len)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -288,7 +300,7 @@ impl Book {
         self.unknown_deletes
     }
 
-    fn side(&self, side: Side) -> Option<&Sorted<Slot>> {
+    fn side(&self, side: Side) -> Option<&Levels<Slot>> {
         match side {
             Side::Bid => Some(&self.bids),
             Side::Ask => Some(&self.asks),

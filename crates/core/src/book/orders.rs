@@ -15,9 +15,10 @@ mod index;
 mod slab;
 
 use super::crc::{Part, Sum};
-use super::sorted::{Priced, Sorted};
+use super::levels::Levels;
+use super::sorted::Priced;
 use super::text::{kraken, UNKNOWN_SCALE};
-use super::{BookError, Level};
+use super::{BookError, Level, LADDERS_EVERY};
 use crate::decimal::Decimal;
 use crate::record::{Action, Side};
 use index::Index;
@@ -99,8 +100,8 @@ struct Kept {
 #[derive(Clone, Debug)]
 pub struct OrderBook {
     spec: OrderSpec,
-    bids: Sorted<Rung>,
-    asks: Sorted<Rung>,
+    bids: Levels<Rung>,
+    asks: Levels<Rung>,
     queues: Vec<Queue>,
     queues_free: Vec<u32>,
     nodes: Vec<Node>,
@@ -113,14 +114,15 @@ pub struct OrderBook {
     /// The sums of the orders' texts, by node: as many as a checksum has asked for.
     parts: Vec<Part>,
     oddities: Oddities,
+    messages: u64,
 }
 
 impl OrderBook {
     pub fn new(spec: OrderSpec) -> Self {
         Self {
             spec,
-            bids: Sorted::new(Side::Bid),
-            asks: Sorted::new(Side::Ask),
+            bids: Levels::new(Side::Bid),
+            asks: Levels::new(Side::Ask),
             queues: Vec::new(),
             queues_free: Vec::new(),
             nodes: Vec::new(),
@@ -130,6 +132,7 @@ impl OrderBook {
             kept: None,
             parts: Vec::new(),
             oddities: Oddities::default(),
+            messages: 0,
         }
     }
 
@@ -167,6 +170,10 @@ impl OrderBook {
             rows.iter().for_each(|row| self.act(row));
         }
         self.cut(dropped);
+        self.messages += 1;
+        if self.messages.is_multiple_of(LADDERS_EVERY) {
+            [&mut self.bids, &mut self.asks].into_iter().for_each(Levels::look_again);
+        }
         Ok(())
     }
 
@@ -291,14 +298,14 @@ impl OrderBook {
 
     /// Price levels of a side.
     pub fn depth(&self, side: Side) -> usize {
-        self.side(side).map_or(0, Sorted::len)
+        self.side(side).map_or(0, Levels::len)
     }
 
     pub const fn oddities(&self) -> Oddities {
         self.oddities
     }
 
-    fn side(&self, side: Side) -> Option<&Sorted<Rung>> {
+    fn side(&self, side: Side) -> Option<&Levels<Rung>> {
         match side {
             Side::Bid => Some(&self.bids),
             Side::Ask => Some(&self.asks),
@@ -306,7 +313,7 @@ impl OrderBook {
         }
     }
 
-    fn side_mut(&mut self, side: Side) -> &mut Sorted<Rung> {
+    fn side_mut(&mut self, side: Side) -> &mut Levels<Rung> {
         if side == Side::Bid {
             &mut self.bids
         } else {
@@ -315,7 +322,7 @@ impl OrderBook {
     }
 
     fn queues(&self, side: Side) -> impl Iterator<Item = &Queue> {
-        let rungs = self.side(side).into_iter().flat_map(Sorted::best_first);
+        let rungs = self.side(side).into_iter().flat_map(Levels::best_first);
         rungs.filter_map(|rung| self.queues.get(rung.queue as usize))
     }
 
@@ -353,11 +360,11 @@ impl OrderBook {
         }
         self.touch(row.side, row.price);
         let levels = if row.side == Side::Bid { &mut self.bids } else { &mut self.asks };
-        let place = levels.find(&row.price);
-        let at_queue = match place {
-            Ok(place) => levels.get_mut(place).queue,
+        let at_queue = match levels.find(&row.price) {
+            Ok(place) => levels.get_mut(place).map_or(NONE, |rung| rung.queue),
             Err(place) => {
                 let queue = put(&mut self.queues, &mut self.queues_free, Queue::new(row.price, row.side));
+                let place = levels.make_room(place, &row.price);
                 levels.insert(place, Rung { price: row.price, queue });
                 queue
             }

@@ -218,6 +218,17 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         }
     }
 
+    /// Puts a level in that is nearer to the touch than all.
+    pub fn push_best(&mut self, level: T) {
+        let chunk = self.chunks.len() - 1;
+        self.insert(Place { chunk, at: self.chunks[chunk].len() }, level);
+    }
+
+    pub fn pop_best(&mut self) -> Option<T> {
+        let chunk = self.chunks.len() - 1;
+        (self.length > 0).then(|| self.remove(Place { chunk, at: self.chunks[chunk].len() - 1 }))
+    }
+
     /// Drops the worst levels but the best `depth`, the outermost first. Nothing that stays is moved for each of them.
     pub fn cut(&mut self, depth: usize, mut dropped: impl FnMut(T)) {
         let mut excess = self.length.saturating_sub(depth);
