@@ -5,8 +5,9 @@
 - kraken: v1 frames in batches of 1000 to verified books and LEVEL records as NumPy (`ours_v2` of v2 frames), against
   cryptofeed with its checksum on and a book callback, which speaks v1 only;
 - binance: depth frames likewise, without a checksum, against cryptofeed;
-- book_5000, book_50000: `tickplant.book.Book` by columns of 19 rows a message (`ours_single`: `Book.set` a level),
-  against nautilus_trader's `apply_delta` on deltas made beforehand and order_book with Decimals made beforehand.
+- book_5000, book_50000: `tickplant.book.Book` by columns of 19 rows a message (`ours_batch`: `Book.touches` with 50 of
+  them, `ours_single`: `Book.set` a level), against nautilus_trader's `apply_delta` on deltas made beforehand and
+  order_book with Decimals made beforehand.
 
 Frames are the simulated venues', so that everybody gets the same. What a peer's objects cost to be made beforehand is
 not counted, in its favour. A peer is asked for its best bid and ask after each message, as we are.
@@ -183,7 +184,19 @@ def our_columns(start: tuple[Any, Any, Any], updates: tuple[Any, Any, Any]) -> W
     def run() -> int:
         for message in messages:
             book.apply(*message)
-            book.best("B"), book.best("A")
+            book.touch()
+        return UPDATES
+
+    return run
+
+
+def our_batches(start: tuple[Any, Any, Any], updates: tuple[Any, Any, Any]) -> Way:
+    book, many = our_book(start), 50 * ROWS
+    batches = [tuple(column[at : at + many] for column in updates) for at in range(0, UPDATES, many)]
+
+    def run() -> int:
+        told = sum(len(np.frombuffer(book.touches(*batch, message=ROWS), np.int64)) for batch in batches)
+        assert told == UPDATES // ROWS * 4, told
         return UPDATES
 
     return run
@@ -198,7 +211,7 @@ def our_levels(start: tuple[Any, Any, Any], updates: tuple[Any, Any, Any]) -> Wa
         for at in range(0, UPDATES, ROWS):
             for side, price, size in rows[at : at + ROWS]:
                 change(side, price, size)
-            book.best("B"), book.best("A")
+            book.touch()
         return UPDATES
 
     return run
@@ -298,6 +311,7 @@ def cases(messages: int) -> dict[str, dict[str, Way]]:
         start, updates = flow(levels)
         found[f"book_{levels}"] = {
             "ours_ns": our_columns(start, updates),
+            "ours_batch_ns": our_batches(start, updates),
             "ours_single_ns": our_levels(start, updates),
             "nautilus_ns": nautilus_way(start, updates),
             "order_book_ns": order_book_way(start, updates),

@@ -44,6 +44,45 @@ def test_columns_and_single_changes_are_one(start, updates):
     assert batches.best("B") == ((str(max(prices)), str(expected["B", max(prices)]), 0) if prices else None)
 
 
+@given(st.lists(ROW, max_size=60), st.integers(1, 7))
+def test_touches_are_those_after_each_message(rows, message):
+    sides, prices, sizes = columns(rows)
+    at_once, one_by_one = Book(), Book()
+    told = np.frombuffer(at_once.touches(sides, prices, sizes, message=message), np.int64).reshape(-1, 4)
+    for start, touch in zip(range(0, len(rows), message), told.tolist(), strict=True):
+        one_by_one.apply(*columns(rows[start : start + message]))
+        assert tuple(None if number == 2**63 - 1 else number for number in touch) == one_by_one.touch()
+        best = [one_by_one.best(side) for side in "BA"]
+        texts = [number and str(number) for number in one_by_one.touch()]
+        assert texts == [best[0] and best[0][0], best[0] and best[0][1], best[1] and best[1][0], best[1] and best[1][1]]
+    assert held(at_once) == held(one_by_one)
+
+
+def deep_rows(rng, count):
+    """Rows of a market whose centre drifts: mostly near it, some far, seldom absurd."""
+    centre = 100_000 + np.cumsum(rng.integers(-3, 4, count)) * 5
+    is_bid = rng.integers(0, 2, count) == 0
+    distance = np.minimum(5 * rng.geometric(0.05, count) * np.where(rng.random(count) < 0.1, 40, 1), 60_000)
+    prices = np.where(is_bid, centre - distance, centre + distance)
+    prices = np.where(rng.random(count) < 0.002, rng.integers(1, 10**12, count), prices)
+    sizes = np.where(rng.random(count) < 0.4, 0, rng.integers(1, 1000, count))
+    return list(zip(np.where(is_bid, "B", "A").tolist(), prices.tolist(), sizes.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_deep_books_are_plain_ones(seed):
+    rng = np.random.default_rng(seed)
+    ranks = range(1, 700)
+    start = [(side, 100_000 + out * 10 * rank, rank) for side, out in (("B", -1), ("A", 1)) for rank in ranks]
+    book, levels = Book(), plainly(start)
+    book.load(*columns(start))
+    for _ in range(20):
+        rows = deep_rows(rng, 400)
+        book.apply(*columns(rows), message=19)
+        levels = plainly(rows, levels)
+        assert held(book) == levels
+
+
 def test_a_checksum_is_told_and_compared():
     book = Book(depth=10, truncate=True, checksum="kraken", price_scale=1, size_scale=8)
     book.load(b"BA", np.array([452835, 452840]), np.array([10_000_000, 5_000_000]))

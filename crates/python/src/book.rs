@@ -7,12 +7,13 @@ use crate::records::words::Names;
 use pyo3::buffer::{Element, PyBuffer};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use std::sync::Arc;
 use tickplant_core::book::orders::{OrderBook, OrderRow, OrderSpec};
 use tickplant_core::book::{Book, BookError, Checksum, Level, Proof, Spec};
 use tickplant_core::decimal::Decimal;
 use tickplant_core::event::{Change, Row};
-use tickplant_core::record::{Action, Kind, Side};
+use tickplant_core::record::{Action, Kind, Side, UNDEF_I64};
 use tickplant_core::session::{Command, Input, Out, Plan, Session, Wish};
 use tickplant_core::venues::decoder;
 
@@ -85,12 +86,31 @@ impl PyBook {
         message: usize,
     ) -> PyResult<()> {
         self.take_rows(py, &sides, &prices, &sizes)?;
-        let message = if message == 0 { self.rows.len().max(1) } else { message };
-        for rows in self.rows.chunks(message) {
-            self.changes.clear();
-            self.book.apply(rows, &mut self.changes).map_err(|error| refused(&error))?;
-        }
-        Ok(())
+        self.apply_rows(message, |_| {})
+    }
+
+    /// As `apply`, and gives the touch after each message: four int64 in the order of `touch`, of which 2**63 - 1 is None.
+    #[pyo3(signature = (sides, prices, sizes, *, message = 0))]
+    fn touches<'py>(
+        &mut self,
+        py: Python<'py>,
+        sides: PyBuffer<u8>,
+        prices: PyBuffer<i64>,
+        sizes: PyBuffer<i64>,
+        message: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        self.take_rows(py, &sides, &prices, &sizes)?;
+        let mut touches: Vec<u8> = Vec::new();
+        self.apply_rows(message, |book| {
+            let numbers = touch(book).map(|number| number.unwrap_or(UNDEF_I64).to_ne_bytes());
+            touches.extend_from_slice(numbers.as_flattened());
+        })?;
+        Ok(PyBytes::new(py, &touches))
+    }
+
+    /// The price and size of the best bid, then of the best ask, at the book's scales; None where a side is empty.
+    fn touch(&self) -> (Option<i64>, Option<i64>, Option<i64>, Option<i64>) {
+        touch(&self.book).into()
     }
 
     /// Replaces the book by these rows, in any order.
@@ -148,6 +168,17 @@ impl PyBook {
 }
 
 impl PyBook {
+    /// Applies the rows that were taken, and shows the book after each message.
+    fn apply_rows(&mut self, message: usize, mut show: impl FnMut(&Book)) -> PyResult<()> {
+        let message = if message == 0 { self.rows.len().max(1) } else { message };
+        for rows in self.rows.chunks(message) {
+            self.changes.clear();
+            self.book.apply(rows, &mut self.changes).map_err(|error| refused(&error))?;
+            show(&self.book);
+        }
+        Ok(())
+    }
+
     fn take_rows(
         &mut self,
         py: Python<'_>,
@@ -406,6 +437,15 @@ fn parse_side(letter: char) -> PyResult<Side> {
         'B' => Ok(Side::Bid),
         _ => Err(PyValueError::new_err(format!("a side is \"B\" or \"A\", not {letter:?}"))),
     }
+}
+
+/// All that a book of columns holds stands at its scales, so mantissas are enough.
+fn touch(book: &Book) -> [Option<i64>; 4] {
+    let [bid, ask] = [Side::Bid, Side::Ask].map(|side| book.best(side).map(|level| (level.price, level.size)));
+    let mantissas =
+        |best: Option<(Decimal, Decimal)>| best.map(|(price, size)| (price.mantissa, size.mantissa)).unzip();
+    let ((bid_price, bid_size), (ask_price, ask_size)) = (mantissas(bid), mantissas(ask));
+    [bid_price, bid_size, ask_price, ask_size]
 }
 
 fn text(level: &Level) -> TextLevel {

@@ -10,7 +10,11 @@ Prices and sizes are whole numbers at the scales that the book was made with, so
     book.load(b"BA", np.array([452835, 452840]), np.array([10_000_000, 5_000_000]))
     book.set("B", 452830, 700_000)                       # one level; a size of 0 takes it away
     book.best("B")                                       # ("45283.5", "0.10000000", 0)
+    book.touch()                                         # (452835, 10000000, 452840, 5000000)
     book.agrees(3310070434)                              # the venue's checksum: False
+
+A call costs more than a level does. Many messages are one call: `book.touches(sides, prices, sizes, message=19)` takes
+the columns of all of them, 19 rows each, and `np.frombuffer(.., np.int64).reshape(-1, 4)` is the touch after each.
 
 Columns: sides as bytes or uint8, prices and sizes as int64, ids as uint64. ValueError tells of columns of different
 lengths, of negative sizes and of letters that are no side; the message that holds them changes nothing.

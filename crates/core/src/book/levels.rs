@@ -130,6 +130,15 @@ impl<T: Priced> Levels<T> {
         }
     }
 
+    #[inline]
+    pub fn get(&self, place: Place) -> Option<&T> {
+        match (place, &self.near) {
+            (Place::Tick(tick), Some(near)) => Some(near.level(tick)),
+            (Place::Far(place), _) => Some(self.far.get(place)),
+            _ => None,
+        }
+    }
+
     /// The changes take places as [`Levels::find`] gave them, and no other change between. None for [`Place::Nowhere`].
     #[inline]
     pub fn get_mut(&mut self, place: Place) -> Option<&mut T> {

@@ -115,6 +115,8 @@ pub struct OrderBook {
     parts: Vec<Part>,
     oddities: Oddities,
     messages: u64,
+    /// Scratch of a cut.
+    gone: Vec<u32>,
 }
 
 impl OrderBook {
@@ -133,6 +135,7 @@ impl OrderBook {
             parts: Vec::new(),
             oddities: Oddities::default(),
             messages: 0,
+            gone: Vec::new(),
         }
     }
 
@@ -180,12 +183,38 @@ impl OrderBook {
     /// Asks for the memory that rows are about to touch, all of it at once instead of one line after the other.
     fn look_ahead(&self, rows: &[OrderRow]) {
         rows.iter().for_each(|row| self.index.prefetch(row.id));
-        let likely = |row: &OrderRow| self.node(self.index.likely(row.id)?);
-        rows.iter().filter_map(likely).for_each(prefetch);
-        for node in rows.iter().filter(|row| row.action != Action::Add).filter_map(likely) {
-            self.queues.get(node.queue as usize).into_iter().for_each(prefetch);
-            [node.next, node.previous].into_iter().filter_map(|at| self.node(at)).for_each(prefetch);
+        let mut free = self.nodes_free.iter().rev();
+        // The order of each row, or for a new one that before which it will stand: its queue's last.
+        let mut queues = [NONE; ROWS_AHEAD];
+        let mut nodes = [NONE; ROWS_AHEAD];
+        for ((row, queue), node) in rows.iter().zip(&mut queues).zip(&mut nodes) {
+            if row.action == Action::Add {
+                *queue = self.queue_of(row.side, &row.price).unwrap_or(NONE);
+                free.next().and_then(|&at| self.node(at)).into_iter().for_each(prefetch);
+            } else {
+                *node = self.index.likely(row.id).unwrap_or(NONE);
+                self.node(*node).into_iter().for_each(prefetch);
+            }
+            self.queues.get(*queue as usize).into_iter().for_each(prefetch);
         }
+        for (queue, node) in queues.into_iter().zip(nodes) {
+            let around = match (self.queues.get(queue as usize), self.node(node)) {
+                (Some(queue), _) => [queue.tail, NONE],
+                (_, Some(node)) => {
+                    self.queues.get(node.queue as usize).into_iter().for_each(prefetch);
+                    [node.next, node.previous]
+                }
+                _ => continue,
+            };
+            around.into_iter().filter_map(|at| self.node(at)).for_each(prefetch);
+        }
+    }
+
+    /// The queue of a price, where it stands.
+    #[inline]
+    fn queue_of(&self, side: Side, price: &Decimal) -> Option<u32> {
+        let levels = self.side(side)?;
+        levels.get(levels.find(price).ok()?).map(|rung| rung.queue)
     }
 
     #[inline]
@@ -458,12 +487,12 @@ impl OrderBook {
             if levels.len() <= depth {
                 continue;
             }
-            let mut gone = Vec::new();
+            let mut gone = std::mem::take(&mut self.gone);
             levels.cut(depth, |rung| gone.push(rung.queue));
             if depth <= CHECKSUM_LEVELS {
                 self.kept = None;
             }
-            for at_queue in gone {
+            for at_queue in gone.drain(..) {
                 let mut at = self.queues.get(at_queue as usize).map_or(NONE, |queue| queue.head);
                 while let Some((node, order)) = self.node(at).copied().zip(self.order_at(at)) {
                     self.index.remove(node.id, at);
@@ -473,6 +502,7 @@ impl OrderBook {
                 }
                 self.queues_free.push(at_queue);
             }
+            self.gone = gone;
         }
     }
 }

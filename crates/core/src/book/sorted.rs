@@ -155,6 +155,11 @@ impl<T: Priced, const LEVELS: usize> Sorted<T, LEVELS> {
         self.ahead(place.chunk, self.chunks[place.chunk].len() - place.at, most)
     }
 
+    #[inline]
+    pub fn get(&self, place: Place) -> &T {
+        &self.chunks[place.chunk][place.at]
+    }
+
     /// The changes take places as [`Sorted::find`] gave them, and no other change between.
     #[inline]
     pub fn get_mut(&mut self, place: Place) -> &mut T {
