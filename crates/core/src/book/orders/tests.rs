@@ -207,6 +207,29 @@ fn printed_scales_count_for_the_checksum() {
 }
 
 #[test]
+fn the_tenth_level_counts_and_the_eleventh_does_not() {
+    let rows: Vec<_> = (1..13u64).map(|id| row(Action::Add, Side::Bid, id, &(100 - id).to_string(), "7")).collect();
+    let (mut book, mut twin, spec) = (OrderBook::new(OrderSpec::default()), Twin::default(), OrderSpec::default());
+    let mut sums = Vec::new();
+    let mut act = |row: OrderRow| {
+        book.apply(&[row], &mut Vec::new()).unwrap();
+        twin.apply(&row, &spec);
+        compare(&mut book, &twin);
+        sums.push(twin.checksum());
+    };
+    rows.into_iter().for_each(&mut act);
+    // In place, by a new order and by one that goes: at the eleventh, then at the tenth.
+    for (level, id) in [("89", 11), ("90", 10)] {
+        act(row(Action::Modify, Side::Bid, id, level, "5"));
+        act(row(Action::Add, Side::Bid, 50 + id, level, "3"));
+        act(row(Action::Cancel, Side::Bid, id, "0", "0"));
+    }
+    sums.drain(..9);
+    let changed: Vec<bool> = sums.windows(2).map(|pair| pair[0] != pair[1]).collect();
+    assert_eq!(changed, [false, false, false, false, false, true, true, true]);
+}
+
+#[test]
 fn a_thousand_orders_at_one_price() {
     let mut book = OrderBook::new(OrderSpec::default());
     let rows: Vec<_> = (0..1000).map(|id| row(Action::Add, Side::Ask, id, "10.0", "0.5")).collect();
