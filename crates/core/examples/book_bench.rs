@@ -4,6 +4,9 @@
 //! update, medians of rounds in which the ways alternate. The flow is made up and the same for every way: levels lie on
 //! every second tick, an update falls within 8 ticks of the touch and passes each doubling of that reach with a chance of
 //! two in five; half of them set a level of the beginning, a quarter any tick, and a quarter delete one if it is there.
+//!
+//! Two more lines tell what a level costs that comes nearer than all and drives out the worst, in books that are cut to 100 and
+//! 1000 levels after each message of 19 such.
 
 #[allow(dead_code, reason = "the book's own file, measured alone")]
 #[path = "../src/book/ladder.rs"]
@@ -69,6 +72,29 @@ fn main() {
             figures.join(",")
         );
     }
+    for depth in [100, 1000] {
+        let mut times: Vec<f64> = (0..rounds).map(|_| through_cuts(depth)).collect();
+        times.sort_by(f64::total_cmp);
+        println!("{{\"cut_to\":{depth},\"rounds\":{rounds},\"cut_ns\":{:.1}}}", times[times.len() / 2]);
+    }
+}
+
+/// ns for each level that comes and drives one out.
+fn through_cuts(depth: i64) -> f64 {
+    let mut book = Book::new(Spec { depth: depth as u32, truncate: true, checksum: Checksum::None });
+    let start: Vec<Row> = (0..depth).map(|rank| at(Side::Bid, rank, 5)).collect();
+    let coming: Vec<Row> = (1..=UPDATES as i64).map(|tick| at(Side::Bid, -tick, 5)).collect();
+    let (mut changes, mut dropped) = (Vec::new(), 0);
+    book.load(&start, &mut changes).expect("our own rows");
+    let nanos = timed(|| {
+        for message in coming.chunks(ROWS) {
+            changes.clear();
+            book.apply(message, &mut changes).expect("our own rows");
+            dropped += changes.iter().filter(|change| change.window).count();
+        }
+    });
+    assert_eq!((dropped, book.len(Side::Bid)), (coming.len(), depth as usize));
+    nanos as f64 / coming.len() as f64
 }
 
 /// How long the updates took, and a sum over the levels that stand afterwards.
