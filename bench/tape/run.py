@@ -5,7 +5,8 @@
 ROW: pipes32 pipes8 lanes wall paced2000 paced50000 burst day. The server's threads live in this process; it and the
 worker have one core, the router the other (`wall`: all share both). Each run is verified by bench/tape/verify.c, which
 is no code of ours: count, bytes, checksum, symbol to pipe and order within a symbol. `pipes32` and `pipes8` alternate
-with a mode of one write a trade (`--single-writes`), the paced rows with bench/tape/chain.c. `lanes` has eight readers
+with a mode of one write a trade (`--single-writes`) and with bench/tape/chain.c, which is what the machine gives that
+minute; the paced rows with the chain. `lanes` has eight readers
 of a log, each a thread that checks what it reads (crates/core/examples/tape_reader.rs). `burst` has two Python workers
 that manage 400,000 trades/s each (slow.py) under 1,000,000/s for ten seconds, and tells the router's largest backlog
 and how long after the last trade it was caught up. `day` tells the latest delivery (`max_ns`), which is the backlog in
@@ -22,6 +23,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -153,8 +155,15 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
         "million_per_s": trades / told["elapsed_ns"] * 1000,
         "router_cpu_s": used / 1e9,
         "router_busy": used / told["elapsed_ns"],
+        "trades_per_read": trades_per_read((scratch / "router.log").read_text(errors="replace")),
         "anonymous_kib": most_kib,
     }
+
+
+def trades_per_read(log: str) -> float | None:
+    """Out of the lines that the router prints every 8192 trades. Few: it gets small pieces, each with a turn's cost."""
+    reads = [int(count) for count in re.findall(r"Rate {r +(\d+)}", log)]
+    return 8192 * len(reads) / sum(reads) if sum(reads) else None
 
 
 def burst(scratch: Path, trades: int) -> dict[str, Any]:
@@ -200,7 +209,12 @@ def rows(row: str, arguments: argparse.Namespace) -> tuple[list[str], dict[str, 
     match row:
         case "pipes32" | "pipes8":
             trades = arguments.trades or 20_000_000
-            return ["route", "single"], {"pipes": int(row[5:]), "trades": trades, "per_frame": 128, "rate": "max"}
+            return ["route", "single", "chain"], {
+                "pipes": int(row[5:]),
+                "trades": trades,
+                "per_frame": 128,
+                "rate": "max",
+            }
         case "lanes":
             trades = arguments.trades or 10_000_000
             return ["lanes"], {"pipes": 8, "trades": trades, "per_frame": 128, "rate": "max"}

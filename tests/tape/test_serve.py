@@ -144,3 +144,25 @@ def test_the_command_tells_what_it_sent():
         assert process.wait(10) == 0
     assert events[-1]["trades"] == 500
     assert len(events[-1]["checksum"]) == 16
+
+
+def test_a_recorded_log_is_served_again_frame_by_frame(tmp_path):
+    with TapeServer(symbols=50, trades=5_000, rate="1000000", close=True, no_handshake=True) as first:
+        record = ["--pipes", "1", "--log", str(tmp_path), "--record", str(tmp_path), "--once"]
+        command = [sys.executable, "-m", "tickplant", "route", first.url, *record]
+        subprocess.run(command, timeout=60, check=True, capture_output=True)
+        sent = first.clients()[0]
+    with (
+        TapeServer(tmp_path, close=True, no_handshake=True) as again,
+        connect_blocking(again.url, max_size=None) as socket,
+    ):
+        frames = [json.loads(frame) for frame in socket]
+        got = again.clients()[0]
+    assert len(frames) == sent.frames
+    assert [trade["q"] for frame in frames for trade in frame] == list(range(100_000_000, 100_005_000))
+    assert (got.trades, got.bytes, got.checksum) == (sent.trades, sent.bytes, sent.checksum)
+
+
+def test_a_log_without_a_tape_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="log"):
+        TapeServer(tmp_path)

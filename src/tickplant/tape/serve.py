@@ -45,9 +45,9 @@ class ServedClient(msgspec.Struct, frozen=True):
 class TapeServer:
     """A running replay server; use it as a context manager or call `stop`.
 
-    `file`: a tape of NDJSON, each line an object or an array of objects (a frame), plain or gzip, held in memory;
-    each object goes out byte for byte;
-    without one a synthetic market of `symbols` symbols from `seed`. `rate`: "max", trades a second, "profile:open",
+    `file`: a tape of NDJSON, each line an object or an array of objects (a frame), plain or gzip, or the directory of
+    a router's log (`route --record`); it stays on disk and must not be cut short meanwhile; each object goes out byte
+    for byte; without one a synthetic market of `symbols` symbols from `seed`. `rate`: "max", trades a second, "profile:open",
     "profile:burst" or "profile:day", `speed` times faster. `trades` ends the tape for each client. `per_frame`:
     trades a frame; None is the file's own frames, or frames that grow with the rate. `key`: the only key that is let
     in. `no_handshake`: data flows from the connection on. `one_market`: clients join where the market is, and do not
@@ -123,7 +123,9 @@ class TapeServer:
 
 
 def _plain(file: Path, unpacked: Path) -> str:
-    """The path of a file that the core can read: itself, or what a gzip file holds."""
+    """The path of what the core can read: a log or a file itself, or what a gzip file holds."""
+    if file.is_dir():
+        return str(file)
     try:
         with file.open("rb") as stream:
             if stream.read(len(_GZIP)) != _GZIP:

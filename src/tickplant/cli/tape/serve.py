@@ -20,7 +20,11 @@ LOOK_EVERY_S = 0.1
 
 def serve_tape(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A saved tape: NDJSON of objects or of arrays, gzip or not.")
+        Path | None,
+        typer.Argument(
+            metavar="[FILE|LOGDIR]",
+            help="A saved tape: NDJSON of objects or of arrays, gzip or not; or the log that `route --record` made.",
+        ),
     ] = None,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="A market from a seed, without a file.")] = False,
     symbols: Annotated[int, typer.Option(min=1, max=200_000, help="Symbols of a synthetic market.")] = 6000,

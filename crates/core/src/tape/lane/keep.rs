@@ -11,12 +11,18 @@ const FLOW_WITHIN: Nanos = MILLISECOND / 10;
 /// machine. At 50,000 trades/s in frames of 15 nothing waits.
 const HOLD_AT_MOST: Nanos = MILLISECOND / 5;
 
+/// A read of less in a flow is followed by a rest until the commit is due, where nobody waits for anything but the commit: one
+/// large read costs less than many small ones.
+const SMALL_READ_BYTES: usize = 64 << 10;
+
 /// A tape's log, or none: then everything here does nothing.
 #[derive(Default)]
 pub struct Keeper {
     tape: Option<TapeWriter>,
     failed: Option<LogError>,
     read_at: Nanos,
+    /// The last read was a small one of a flow.
+    small: bool,
     /// When the oldest read came that is not committed yet.
     held_since: Option<Nanos>,
 }
@@ -77,18 +83,24 @@ impl Keeper {
         }
     }
 
-    /// The frames of a read are all taken: commits them at once, or in a flow with those of the next reads.
+    /// The frames of a read of so many bytes are all taken: commits them at once, or in a flow with those of the next reads.
     #[inline]
-    pub fn end_read(&mut self, now: Nanos) {
+    pub fn end_read(&mut self, bytes: usize, now: Nanos) {
         if self.tape.is_none() {
             return;
         }
         let flows = now.saturating_sub(self.read_at) < FLOW_WITHIN;
         self.read_at = now;
+        self.small = bytes < SMALL_READ_BYTES;
         let since = *self.held_since.get_or_insert(now);
         if !flows || now.saturating_sub(since) >= HOLD_AT_MOST {
             self.commit(now);
         }
+    }
+
+    /// Until when the next read may wait, where what was read is held anyway.
+    pub fn rests_until(&self) -> Option<Nanos> {
+        self.deadline().filter(|_| self.small)
     }
 
     /// When [`Keeper::on_time`] is due.

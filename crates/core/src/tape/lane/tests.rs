@@ -230,15 +230,18 @@ fn in_a_flow_commits_wait_for_more_and_never_long() {
     let mut read = |keeper: &mut Keeper, at: u64| {
         keeper.frame(trade("A", 1).as_bytes(), at).unwrap();
         keeper.mark(0, 0);
-        keeper.end_read(at);
+        keeper.end_read(1000, at);
         all(&mut reader).0.len()
     };
     assert_eq!(read(&mut keeper, 1_000 * US), 1, "a read that comes alone");
     assert_eq!([1_050, 1_100, 1_150].map(|at| read(&mut keeper, at * US)), [0, 0, 0]);
     assert_eq!(keeper.deadline(), Some(1_250 * US));
+    assert_eq!(keeper.rests_until(), Some(1_250 * US), "small reads in a flow");
     assert_eq!(read(&mut keeper, 1_249 * US), 0);
     assert_eq!(read(&mut keeper, 1_260 * US), 5);
     assert_eq!((keeper.deadline(), read(&mut keeper, 1_300 * US)), (None, 0));
+    keeper.end_read(1 << 20, 1_320 * US);
+    assert_eq!(keeper.rests_until(), None, "more is there already");
     keeper.on_time(1_499 * US);
     assert!(keeper.deadline().is_some());
     keeper.on_time(1_500 * US);

@@ -166,9 +166,19 @@ impl Router {
         let others = [feed.as_ref().and_then(Feed::deadline), self.tape.deadline()];
         let deadline = socket.deadline().into_iter().chain(others.into_iter().flatten()).min();
         let wait = deadline.unwrap_or(Nanos::MAX).saturating_sub(self.clock.now());
-        let (readable, writable) = self.wait(Some((socket.fd(), socket.wants_write())), wait);
+        let rest = self.tape.rests_until().filter(|_| self.settings.lanes && feed.is_some());
+        let (readable, writable) = match rest {
+            // What has come meanwhile is read first, and committed with what is held.
+            Some(_) => {
+                self.wait(None, wait);
+                (true, false)
+            }
+            None => self.wait(Some((socket.fd(), socket.wants_write())), wait),
+        };
         let now = self.clock.now();
-        self.tape.on_time(now);
+        if rest.is_none() {
+            self.tape.on_time(now);
+        }
         let readable = match socket.on_ready(readable, writable, now) {
             Ok(Ready::Opened) => {
                 let wanted = Wanted { key: self.settings.key.clone(), subscribe: self.settings.subscribe.clone() };
@@ -204,7 +214,8 @@ impl Router {
     /// One read, and everything in it.
     fn read(&mut self, socket: &mut crate::wire::WebSocket, feed: &mut Feed) -> Result<(), After> {
         let now = self.clock.now();
-        let result = socket.read().map(|bytes| self.lines.read(bytes));
+        let result = socket.read().inspect(|&bytes| self.lines.read(bytes));
+        let bytes = *result.as_ref().unwrap_or(&0);
         // What came before an end is routed before the end is told.
         let mut end = result.err();
         let mut answers = Vec::new();
@@ -220,7 +231,7 @@ impl Router {
                 Err(error) => end = Some(error),
             }
         }
-        self.tape.end_read(now);
+        self.tape.end_read(bytes, now);
         self.pipes.iter_mut().filter(|pipe| !pipe.is_full()).for_each(Pipe::flush);
         for answer in answers {
             let step = feed.on_status(&answer, self.clock.now());
@@ -396,7 +407,9 @@ impl Router {
         let wait = most.min(until.saturating_sub(self.clock.now()));
         let mut fds: Vec<_> = stop.iter().map(|&fd| (fd, PollFlags::IN)).collect();
         let workers = self.posts.iter().map(|post| &post.worker).filter(|worker| !worker.is_gone());
+        let first_worker = fds.len();
         fds.extend(workers.map(|worker| (worker.fd(), PollFlags::IN)));
+        let workers = first_worker..fds.len();
         fds.extend(self.pipes.iter().filter(|pipe| pipe.is_full()).map(|pipe| (pipe.fd(), PollFlags::OUT)));
         fds.extend(
             socket.map(|(fd, writes)| (fd, if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN })),
@@ -411,8 +424,14 @@ impl Router {
         let is = |at: usize, flag: PollFlags| polled[at].revents().intersects(flag | PollFlags::ERR | PollFlags::HUP);
         self.stopping |= stop.is_some() && is(0, PollFlags::IN);
         let ready = socket.map(|_| (is(polled.len() - 1, PollFlags::IN), is(polled.len() - 1, PollFlags::OUT)));
+        let news = polled[workers].iter().any(|fd| !fd.revents().is_empty());
         drop(polled);
-        self.hear_workers();
+        if news {
+            self.hear_workers();
+        }
+        if let Some(error) = self.tape.failure() {
+            self.fault.get_or_insert(Fault::Settings(error.to_string()));
+        }
         self.mend();
         self.pipes.iter_mut().filter(|pipe| pipe.is_full()).for_each(Pipe::flush);
         self.look(false);

@@ -122,9 +122,6 @@ impl Router {
                 self.hear(number, news);
             }
         }
-        if let Some(error) = self.tape.failure() {
-            self.fault.get_or_insert(Fault::Settings(error.to_string()));
-        }
     }
 
     fn hear(&mut self, number: usize, news: News) {

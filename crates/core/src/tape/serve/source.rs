@@ -1,10 +1,16 @@
 //! What is served: a synthetic market or a saved tape, one JSON object a trade, each by its number.
 
+use super::super::lane::{kind, LANE};
+use super::super::scan::{Kind, Objects};
 use crate::clock::{Nanos, Rng};
+use crate::log::{JournalPosition, JournalReader};
 use memchr::memmem;
+use memmap2::Mmap;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Write as _;
+use std::env::temp_dir;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// A synthetic tape repeats its trades after so many, with higher times and sequences: the low five digits of both are
@@ -193,24 +199,59 @@ fn names(count: u64) -> Vec<String> {
     names
 }
 
-/// A saved tape in memory: a file of lines, each one JSON object or one array of objects, which was a frame.
+/// A saved tape: a file of lines, each one JSON object or one array of objects, which was a frame; or the frames of a recorded log.
+/// Its text stays on disk and is mapped, 16 bytes a trade say where each stands. Whoever cuts the file short meanwhile ends us.
 pub struct Saved {
-    bytes: Vec<u8>,
+    bytes: Text,
     objects: Vec<(u64, u32)>,
     /// The number after the last trade of each frame, where lines were arrays.
     frames: Vec<u64>,
 }
 
 impl Saved {
-    /// Reads a file, or says what is wrong with it and where. Plain text: what is packed is unpacked before.
+    /// Opens a file, or a log's directory, or says what is wrong with it and where. Plain text: what is packed is unpacked before.
     pub fn read(path: &Path) -> Result<Self, String> {
+        if path.is_dir() {
+            return Self::recorded(path);
+        }
         let wrong = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut File::open(path).map_err(wrong)?, &mut bytes).map_err(wrong)?;
-        Self::new(bytes).map_err(|(line, what)| format!("{}:{line} {what}", path.display()))
+        let file = File::open(path).map_err(wrong)?;
+        Self::new(Text::map(&file).map_err(wrong)?).map_err(|(line, what)| format!("{}:{line} {what}", path.display()))
     }
 
-    fn new(bytes: Vec<u8>) -> Result<Self, (usize, &'static str)> {
+    /// The frames of a router's log, in a file without a name: what a log keeps is let go while it is served.
+    fn recorded(path: &Path) -> Result<Self, String> {
+        let wrong = |why: String| format!("the tape of the log {} cannot be read: {why}", path.display());
+        let no_file =
+            |error: std::io::Error| wrong(format!("a copy cannot be made in {}: {error}", temp_dir().display()));
+        let mut journal =
+            JournalReader::open(path, LANE, JournalPosition::First).map_err(|error| wrong(error.to_string()))?;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(temp_dir());
+        let mut out = BufWriter::with_capacity(1 << 20, file.map_err(no_file)?);
+        let (mut objects, mut frames, mut base) = (Vec::new(), Vec::new(), 0u64);
+        while let Some(entry) = journal.next().map_err(|error| wrong(error.to_string()))? {
+            if entry.kind != kind::FRAME {
+                continue;
+            }
+            let before = objects.len();
+            for object in Objects::new(entry.payload).filter(|object| object.kind != Kind::Status) {
+                let start = object.bytes.as_ptr() as u64 - entry.payload.as_ptr() as u64;
+                objects.push((base + start, object.bytes.len() as u32));
+            }
+            if objects.len() > before {
+                frames.push(objects.len() as u64);
+                out.write_all(entry.payload).map_err(no_file)?;
+                base += entry.payload.len() as u64;
+            }
+        }
+        let file = out.into_inner().map_err(|error| no_file(error.into_error()))?;
+        match objects.is_empty() {
+            true => Err(wrong("it holds no trade".into())),
+            false => Ok(Self { bytes: Text::map(&file).map_err(no_file)?, objects, frames }),
+        }
+    }
+
+    fn new(bytes: Text) -> Result<Self, (usize, &'static str)> {
         let (mut objects, mut frames) = (Vec::new(), Vec::new());
         let mut start = 0;
         for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
@@ -235,6 +276,27 @@ impl Saved {
     fn object(&self, index: u64) -> &[u8] {
         let Some(&(start, length)) = self.objects.get(index as usize) else { return b"" };
         self.bytes.get(start as usize..start as usize + length as usize).unwrap_or_default()
+    }
+}
+
+/// A mapped file's text; an empty file cannot be mapped.
+struct Text(Option<Mmap>);
+
+impl Text {
+    fn map(file: &File) -> std::io::Result<Self> {
+        if file.metadata()?.len() == 0 {
+            return Ok(Self(None));
+        }
+        // SAFETY: the file is only read here. That nobody changes it meanwhile is what `serve-tape` asks of its user.
+        Ok(Self(Some(unsafe { Mmap::map(file)? })))
+    }
+}
+
+impl std::ops::Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
@@ -273,6 +335,12 @@ fn scan_objects(line: &[u8], base: u64, objects: &mut Vec<(u64, u32)>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of_text(text: &[u8]) -> Result<Saved, (usize, &'static str)> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        Saved::new(Text::map(&file).unwrap())
+    }
 
     fn text(source: &Source, index: u64) -> String {
         let mut out = Vec::new();
@@ -318,11 +386,11 @@ mod tests {
 
     #[test]
     fn saved_tapes_of_both_kinds_are_read() {
-        let saved = Saved::new(b"{\"sym\":\"A\",\"n\":\"}{\\\"\"}\n\n{\"a\":{\"b\":1}}\r\n".to_vec()).unwrap();
+        let saved = of_text(b"{\"sym\":\"A\",\"n\":\"}{\\\"\"}\n\n{\"a\":{\"b\":1}}\r\n").unwrap();
         assert_eq!(saved.object(0), b"{\"sym\":\"A\",\"n\":\"}{\\\"\"}");
         assert_eq!(saved.object(1), b"{\"a\":{\"b\":1}}");
         assert_eq!(saved.object(2), b"");
-        let source = Source::Saved(Saved::new(b"[{\"sym\":\"A\"},{\"sym\":\"B\"}]\n[]\n[{\"x\":1}]".to_vec()).unwrap());
+        let source = Source::Saved(of_text(b"[{\"sym\":\"A\"},{\"sym\":\"B\"}]\n[]\n[{\"x\":1}]").unwrap());
         assert_eq!((source.count(), source.symbol(1), source.symbol(2)), (Some(3), &b"B"[..], &b""[..]));
         assert_eq!([0, 1, 2, 3].map(|index| source.frame_end(index)), [Some(2), Some(2), Some(3), None]);
     }
@@ -330,7 +398,7 @@ mod tests {
     #[test]
     fn a_tape_that_is_none_is_refused_with_its_line() {
         for (text, line) in [("", 1), ("{}\n{\"a\":", 2), ("{}\nab\n", 2), ("[{}]\n{}", 2), ("}", 1)] {
-            assert_eq!(Saved::new(text.into()).err().map(|(line, _)| line), Some(line), "{text}");
+            assert_eq!(of_text(text.as_bytes()).err().map(|(line, _)| line), Some(line), "{text}");
         }
     }
 }
