@@ -259,6 +259,7 @@ def main() -> int:
         "million_per_cpu_s",
         "million_per_s",
         "router_busy",
+        "trades_per_read",
         "p50_ns",
         "p99_ns",
         "p999_ns",
