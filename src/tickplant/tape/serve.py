@@ -47,13 +47,13 @@ class TapeServer:
 
     `file`: a tape of NDJSON, each line an object or an array of objects (a frame), plain or gzip, or the directory of
     a router's log (`route --record`); it stays on disk and must not be cut short meanwhile; each object goes out byte
-    for byte; without one a synthetic market of `symbols` symbols from `seed`. `rate`: "max", trades a second, "profile:open",
-    "profile:burst" or "profile:day", `speed` times faster. `trades` ends the tape for each client. `per_frame`:
-    trades a frame; None is the file's own frames, or frames that grow with the rate. `key`: the only key that is let
-    in. `no_handshake`: data flows from the connection on. `one_market`: clients join where the market is, and do not
-    each get the whole tape. `close`: the connection ends after the last trade. `stamp`: a synthetic trade's `t` is
-    the wall-clock time in ns at which it was due. `certificate`: a PEM file with key and certificate, for TLS. Port 0
-    takes a free one.
+    for byte; without one a synthetic market of `symbols` symbols from `seed`. `rate`: "max", trades a second,
+    "profile:open", "profile:burst" or "profile:day", `speed` times faster. `trades` ends the tape for each client.
+    `per_frame`: trades a frame; None is the file's own frames, or frames that grow with the rate. `key`: the only key
+    that is let in. `no_handshake`: data flows from the connection on. `one_market`: clients join where the market is,
+    and do not each get the whole tape. `close`: the connection ends after the last trade. `stamp`: a synthetic
+    trade's `t` is the wall-clock time in ns at which it was due. `certificate`: a PEM file with key and certificate,
+    for TLS. Port 0 takes a free one.
 
     Raises ConfigError where an option, the file or the address is wrong.
     """
