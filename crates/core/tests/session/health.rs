@@ -124,7 +124,7 @@ fn the_limit_of_messages_is_kept_in_every_second() {
     assert_eq!(rig.sent.len(), 3 * 60 / 4);
     for (index, sent) in rig.sent.iter().enumerate() {
         if let Some(sixth) = rig.sent.get(index + 5) {
-            assert!(sixth.0 - sent.0 >= SECOND, "message {index}");
+            assert!(sixth.0 - sent.0 >= SECOND + 100 * MILLISECOND, "message {index}: what arrives is closer together");
         }
     }
     assert_eq!(rig.state(), C::Live);

@@ -10,10 +10,12 @@ use super::records::{self, Fact};
 use super::sync::FrameNumbers;
 use super::types::{Budget, Connection, Out, Wish};
 use super::{lines::Turning, Session};
-use crate::clock::Nanos;
+use crate::clock::{Nanos, MILLISECOND, SECOND};
 use crate::record::{ConnectionState, Reason, Subject, UNDEF_I64};
 use std::collections::VecDeque;
 
+/// The second that a venue counts messages in, as one who sends them must count it.
+const SECOND_SENT: Nanos = SECOND + 100 * MILLISECOND;
 /// So many unreadable frames in a row, and the connection is made anew.
 const MALFORMED_IN_ROW_MOST: u32 = 10;
 
@@ -122,10 +124,11 @@ impl Link {
         self.entry.token.as_deref().unwrap_or("")
     }
 
-    /// When the next message may be sent: at most `most` in any second, 0 for no limit.
+    /// When the next message may be sent: at most `most` in any second, 0 for no limit. The venue counts when they arrive, and
+    /// what is sent a second apart may arrive closer together.
     pub(super) fn may_send_at(&self, most: u32) -> Nanos {
         match self.recent.front() {
-            Some(&first) if most > 0 && self.recent.len() >= most as usize => first + crate::clock::SECOND,
+            Some(&first) if most > 0 && self.recent.len() >= most as usize => first + SECOND_SENT,
             _ => 0,
         }
     }
