@@ -300,7 +300,8 @@ class Station:
 
     def _hear(self, wire: Wire, text: str) -> None:
         if wire.number in self.by_number and not wire.half_open:
-            wire.deaf = {symbol for symbol in wire.deaf if symbol not in text and symbol.lower() not in text}
+            if self.dialect.numbered:
+                wire.deaf = {symbol for symbol in wire.deaf if symbol not in text and symbol.lower() not in text}
             for message in self.venue.receive(wire.number, text, self.agenda.now_ns):
                 self.send(wire, message)
 
@@ -407,6 +408,9 @@ class Station:
             id_ = self.ids[spoken.symbol]
             meaning = Meaning(id_, update_id, top(listing, self.depth) if self.depth else None)
             self.checked[id_].sent_id = update_id
+        if spoken.sort == "snapshot":
+            # Without numbers, a book that went on in the middle would show nobody that something is missing.
+            wire.deaf.discard(spoken.symbol)
         if wire.deaf and spoken.sort != "answer" and any(symbol in message for symbol in wire.deaf):
             return
         self.injury.of_message(wire, message, spoken, meaning)
