@@ -110,13 +110,15 @@ class LogChecker(Checker):
         if checked.numbered:
             super()._book_message(now_ns, id_, checked, sequence, ts_event, meaning)
             return
-        # Times are printed with microseconds, in which several orders may fall: the message is of one of them.
-        candidates = checked.truth.ids_within(ts_event, ts_event + MICROSECOND_NS)
-        for update_id in candidates[:-1]:
+        # Times are printed with microseconds, in which several orders may fall: the message is of one of them, or of
+        # all before them. The usual case, one order or none, is judged without another look.
+        within = checked.truth.ids_within(ts_event, ts_event + MICROSECOND_NS)
+        before = checked.truth.id_at(ts_event)
+        for update_id in [before, *within[:-1]] if within != [before] else []:
             if checked.held == self._window(checked, update_id):
                 self._take_meaning(now_ns, id_, checked, update_id, ts_event)
                 return
-        self._take_meaning(now_ns, id_, checked, candidates[-1], ts_event)
+        self._take_meaning(now_ns, id_, checked, within[-1], ts_event)
 
     def _take_meaning(self, now_ns: int, id_: int, checked: Checked, update_id: int, ts_event: int) -> None:
         window = self._window(checked, update_id) if checked.windowed else None
