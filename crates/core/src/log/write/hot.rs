@@ -1,4 +1,4 @@
-//! The hot segments of a lane: made ahead of the writer, kept for readers within a budget, unlinked once archived.
+//! The hot segments of a lane: made ahead of the writer, kept for readers within a budget, unlinked or made anew once archived.
 
 use super::super::control::Control;
 use super::super::dir::LanePaths;
@@ -109,13 +109,39 @@ impl HotStream {
     }
 
     /// Makes a segment ahead of the writer where none is ready: slowly, so that whoever shares the core hardly notices, until the
-    /// writer waits for it.
-    fn prepare_ahead(&self) -> Result<(), LogError> {
-        self.fill_up(locked(&self.next), 1, || {
+    /// writer waits for it. Where one more is more than is kept, an old one below `safe` that nobody reads becomes the new one.
+    fn prepare_ahead(&self, safe: u64) -> Result<(), LogError> {
+        let between = || {
             if !self.hurry.load(Ordering::Relaxed) {
                 std::thread::sleep(FILL_PAUSE);
             }
-        })
+        };
+        let mut next = locked(&self.next);
+        let kept = self.budget.bytes.load(Ordering::Relaxed) + self.segment_bytes > self.budget.max / 2;
+        if kept && next.is_empty() {
+            next.extend(self.renew_oldest(safe, between));
+            self.ready.store(next.len(), Ordering::Relaxed);
+        }
+        self.fill_up(next, 1, between)
+    }
+
+    /// The oldest segment as the one behind the last; None where it is still wanted or somebody has it, and then it is gone
+    /// like any other that memory forgets.
+    fn renew_oldest(&self, safe: u64, between: impl Fn()) -> Option<HotSegment> {
+        let number = locked(&self.list).back()?.number + 1;
+        let HotSegment { number: old, map, .. } = self.forget_oldest(safe)?;
+        let (from, to) = (self.paths.hot_segment(self.kind, old), self.paths.hot_segment(self.kind, number));
+        // The archiver may be writing the end of it just now.
+        let map = Arc::into_inner(map);
+        match map.map(|map| (map.renew(&from, &to, between), map)) {
+            Some((Ok(true), map)) => Some(HotSegment { number, map: Arc::new(map), end: None }),
+            _ => {
+                self.budget.give_back(self.segment_bytes);
+                // A file that cannot be removed is left to the next clean start.
+                let _ = remove(&from);
+                None
+            }
+        }
     }
 
     /// What is made and not used, for the writer: who is just making a segment hurries.
@@ -177,16 +203,17 @@ impl HotStream {
         locked(&self.list).len()
     }
 
-    /// Unlinks the oldest segment that lies wholly below `safe` and that the writer has left; readers that map it keep it.
-    fn unlink_oldest(&self, safe: u64) -> io::Result<bool> {
+    /// Takes the oldest segment from the list where it lies wholly below `safe` and the writer has left it.
+    fn forget_oldest(&self, safe: u64) -> Option<HotSegment> {
         let mut list = locked(&self.list);
         let is_free =
             |segment: &HotSegment| segment.end.is_some_and(|end| segment.number * self.segment_bytes + end <= safe);
-        if !list.front().is_some_and(is_free) {
-            return Ok(false);
-        }
-        let Some(segment) = list.pop_front() else { return Ok(false) };
-        drop(list);
+        list.front().is_some_and(is_free).then(|| list.pop_front()).flatten()
+    }
+
+    /// Unlinks the oldest segment that lies wholly below `safe` and that the writer has left; readers that map it keep it.
+    fn unlink_oldest(&self, safe: u64) -> io::Result<bool> {
+        let Some(segment) = self.forget_oldest(safe) else { return Ok(false) };
         self.budget.give_back(self.segment_bytes);
         remove(&self.paths.hot_segment(self.kind, segment.number))?;
         Ok(true)
@@ -236,7 +263,7 @@ impl Preparer {
     pub(super) fn run(&self) {
         while !self.stop.load(Ordering::Acquire) {
             while self.budget.bytes.load(Ordering::Relaxed) > self.budget.max / 2 && self.unlink_one() {}
-            let refused = self.streams.iter().any(|stream| stream.prepare_ahead().is_err());
+            let refused = self.streams.iter().any(|stream| stream.prepare_ahead(self.safe(stream)).is_err());
             match refused {
                 // What late readers could still have had from memory makes room where the tmpfs itself is full.
                 true if self.unlink_one() => {}
@@ -268,5 +295,68 @@ impl Preparer {
 pub(super) fn wake(thread: Option<&Thread>) {
     if let Some(thread) = thread {
         thread.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::log::{LaneReader, LaneWriter, LogDir, Options, Position};
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::os::unix::fs::MetadataExt;
+
+    /// Hot segments' numbers by their files.
+    fn files(hot: &std::path::Path, seen: &mut BTreeMap<u64, BTreeSet<String>>) {
+        for entry in walk(hot).into_iter().filter(|path| path.to_string_lossy().contains("records")) {
+            if let Ok(about) = entry.metadata() {
+                seen.entry(about.ino()).or_default().insert(entry.to_string_lossy().into_owned());
+            }
+        }
+    }
+
+    fn walk(path: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.flat_map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { vec![entry.path()] }).collect()
+    }
+
+    #[test]
+    fn a_segment_that_nobody_reads_is_made_anew_and_one_that_is_read_is_not() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let hot = dir.path().join("hot");
+        let options = Options {
+            hot_root: Some(hot.clone()),
+            archive: false,
+            segment_bytes: 64 << 10,
+            hot_bytes_max: 1 << 20,
+            ..Options::default()
+        };
+        let log = LogDir::open(dir.path().join("log"), &options).unwrap();
+        let mut writer = LaneWriter::open(&log, "lane", &options).unwrap();
+        let mut seen = BTreeMap::new();
+        let line = |turn: u64| {
+            let mut line = [7; 64];
+            line[..8].copy_from_slice(&turn.to_le_bytes());
+            line
+        };
+        let append = |turn: u64, writer: &mut LaneWriter| {
+            writer.append(1, 1, &vec![line(turn); 100], 1, 1).unwrap();
+            writer.commit(1);
+        };
+        append(0, &mut writer);
+        let mut reader = LaneReader::open_in(&log, "lane", Position::First).unwrap();
+        let first = reader.next().unwrap().expect("a batch");
+        files(&hot, &mut seen);
+        let held = *seen.iter().min_by_key(|(_, names)| names.first()).expect("the first segment").0;
+        for turn in 1..20_000 {
+            append(turn, &mut writer);
+            files(&hot, &mut seen);
+            if seen.values().filter(|names| names.len() > 2).count() > 3 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        assert!(seen.values().filter(|names| names.len() > 2).count() > 3, "used again and again: {seen:?}");
+        // The first segment is the reader's, whatever became of its name.
+        assert_eq!(seen[&held].len(), 1, "{held} {seen:?}");
+        assert!(first.lines().iter().all(|held| *held == line(0)));
     }
 }

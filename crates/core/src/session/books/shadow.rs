@@ -45,6 +45,8 @@ pub(in crate::session) struct Shadow {
     next_at: Nanos,
     turn: usize,
     open: Option<Check>,
+    /// The updates that wait for the check's snapshot; the memory serves the next check.
+    held: Held,
 }
 
 struct Check {
@@ -52,7 +54,6 @@ struct Check {
     request: u64,
     begun_at: Nanos,
     until: Nanos,
-    held: Held,
     /// The snapshot, once it is here.
     other: Option<Other>,
 }
@@ -98,7 +99,8 @@ impl Session {
         let Some((request, url)) = self.snapshot_request(turn as Slot) else { return };
         let until = self.now.saturating_add(self.plan.timing.snapshot_within);
         let (slot, begun_at) = (turn as Slot, self.now);
-        self.shadow.open = Some(Check { slot, request, begun_at, until, held: Held::default(), other: None });
+        self.shadow.held.clear();
+        self.shadow.open = Some(Check { slot, request, begun_at, until, other: None });
         out.wishes.push(Wish::Fetch { request, url });
     }
 
@@ -162,9 +164,9 @@ impl Session {
         };
         other.book.load(rows, &mut Vec::new()).ok()?;
         other.bounds = Bounds::of(&other.book);
-        let from = check.held.join(&position)?;
-        for update in check.held.updates.get(from..)? {
-            other.book.apply(check.held.rows.get(update.rows.clone())?, &mut Vec::new()).ok()?;
+        let from = self.shadow.held.join(&position)?;
+        for update in self.shadow.held.updates.get(from..)? {
+            other.book.apply(self.shadow.held.rows.get(update.rows.clone())?, &mut Vec::new()).ok()?;
             other.position.accept(&update.chain);
         }
         Some(other)
@@ -176,7 +178,7 @@ impl Session {
         let fits = match &mut check.other {
             None => {
                 let (rule, chain) = (self.plan.book.rule(), incoming.chain);
-                check.held.push(rule, chain, incoming.rows, None, incoming.ts_event) == Kept::Yes
+                self.shadow.held.push(rule, chain, incoming.rows, None, incoming.ts_event) == Kept::Yes
             }
             Some(other) => match other.position.judge(&incoming.chain) {
                 Verdict::Old => true,
