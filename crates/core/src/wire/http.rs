@@ -71,13 +71,14 @@ impl ReplyHead {
     }
 }
 
-/// `Retry-After` as a span: seconds, or a date that is compared with the reply's own `Date`.
+/// `Retry-After` as a span: seconds, or a date that is compared with the reply's own `Date`. A date of thousands of years is
+/// held at the most seconds that can be written.
 pub fn retry_after(value: &str, date: Option<&str>) -> Option<Nanos> {
     if let Ok(seconds) = value.trim().parse::<u32>() {
         return Some(u64::from(seconds) * SECOND);
     }
     let (then, now) = (seconds_of(value)?, seconds_of(date?)?);
-    Some(then.saturating_sub(now) * SECOND)
+    Some(then.saturating_sub(now).min(u64::from(u32::MAX)) * SECOND)
 }
 
 /// Seconds since the epoch of `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
@@ -146,6 +147,8 @@ mod tests {
             retry_after("Tue, 01 Mar 2016 00:00:00 GMT", Some("Sun, 28 Feb 2016 23:59:59 GMT")),
             Some(86_401 * SECOND)
         );
+        let far = u64::from(u32::MAX) * SECOND;
+        assert_eq!(retry_after("Wed, 21 Oct 6015 07:28:00 GMT", date), Some(far), "found by fuzzing");
         for wrong in [
             "",
             "-1",
