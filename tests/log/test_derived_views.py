@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from face_market import NAMES, Message, PlainBook, memory_directory, rows, writer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import tickplant as tp
@@ -302,6 +302,15 @@ def test_a_trade_comes_with_the_best_levels_before_it(stream):
     run(stream, "tbbo", twin)
 
 
+def empty_snapshot() -> Message:
+    return Message(instrument=1, snapshot=True, rows=[], ts_event=5)
+
+
+# A new run changes a book's state and nothing that the interval's row is about, from wherever it is read.
+@example(
+    [(empty_snapshot(), 0), (empty_snapshot(), 0), (Turn(0, BookState.CLOSED), 0), (empty_snapshot(), SECOND)],
+    ("bbo-1s", SECOND),
+)
 @slow
 @given(streams, st.sampled_from([("bbo-1s", SECOND), ("bbo-1m", 60 * SECOND)]))
 def test_the_best_levels_and_the_last_sale_at_the_end_of_each_interval(stream, what):

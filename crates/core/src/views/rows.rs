@@ -81,6 +81,11 @@ impl View {
         }
     }
 
+    /// Whether a change of a book's state alone is a row.
+    fn tells_states(&self) -> bool {
+        matches!(self, Self::Bbo | Self::Touch | Self::Depth { .. } | Self::Impact { .. })
+    }
+
     /// What a row of `depth` or `impact` measures.
     fn measure(&self, replica: &Replica, tail: &mut Vec<u8>) {
         tail.clear();
@@ -266,9 +271,7 @@ impl Views {
             let Some(viewed) = self.books.get_mut(&id) else { continue };
             match &self.view {
                 View::Consolidated { .. } => self.consolidate(head, out)?,
-                view @ (View::Bbo | View::Touch | View::Depth { .. } | View::Impact { .. })
-                    if viewed.replica.is_joined() && viewed.turned() =>
-                {
+                view if view.tells_states() && viewed.replica.is_joined() && viewed.turned() => {
                     if viewed.tail.is_empty() {
                         view.measure(&viewed.replica, &mut viewed.tail);
                     }
@@ -308,7 +311,8 @@ impl Views {
     /// Takes a status without giving a row.
     pub fn prime_status(&mut self, line: &Status) {
         for id in self.take_status(line) {
-            if let Some(viewed) = self.books.get_mut(&id).filter(|viewed| viewed.replica.is_joined()) {
+            let told = self.books.get_mut(&id).filter(|viewed| viewed.replica.is_joined());
+            if let Some(viewed) = told.filter(|_| self.view.tells_states()) {
                 viewed.turned();
             }
             self.publish(id);
