@@ -18,10 +18,13 @@ mod kraken_scan;
 mod kraken_v1;
 mod kraken_v1_scan;
 mod lanes;
+mod listing;
 mod scan;
 mod time;
 
 use crate::event::Decode;
+
+pub use listing::shorten_list;
 
 /// The decoder of this name (`kraken`, `kraken_v1`, `binance`, `binance_usdm`, `coinbase`), or None.
 pub fn decoder(name: &str) -> Option<Box<dyn Decode>> {

@@ -30,11 +30,24 @@ pub struct FetchOptions {
     pub body_bytes_max: u64,
     /// Most requests that wait.
     pub queue_max: usize,
+    /// What is done with the body of a reply of status 200 before it is handed on.
+    pub shorten: Option<Shorten>,
+}
+
+/// Makes less of a body, on the fetcher's thread.
+#[derive(Clone)]
+pub struct Shorten(pub Arc<dyn Fn(Vec<u8>) -> Vec<u8> + Send + Sync>);
+
+impl std::fmt::Debug for Shorten {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Shorten")
+    }
 }
 
 impl Default for FetchOptions {
     fn default() -> Self {
-        Self { tls: Tls::default(), proxy: None, reply_within: 15 * SECOND, body_bytes_max: 64 << 20, queue_max: 1024 }
+        let (tls, proxy, shorten) = (Tls::default(), None, None);
+        Self { tls, proxy, reply_within: 15 * SECOND, body_bytes_max: 64 << 20, queue_max: 1024, shorten }
     }
 }
 
@@ -95,10 +108,13 @@ impl Fetcher {
         let chain = chain.chain(TlsConnector { tls: options.tls.clone() });
         let agent = ureq::Agent::with_parts(config, chain, DefaultResolver::default());
         let (queue, jobs) = sync_channel::<Job>(options.queue_max);
-        let (worker, body_bytes_max) = (agent.clone(), options.body_bytes_max);
+        let (worker, body_bytes_max, shorten) = (agent.clone(), options.body_bytes_max, options.shorten.clone());
         let thread = std::thread::Builder::new().name("tickplant-fetch".into()).spawn(move || {
             for job in jobs {
-                let reply = fetch(&worker, &job.request, body_bytes_max);
+                let mut reply = fetch(&worker, &job.request, body_bytes_max);
+                if let Some(Shorten(shorten)) = shorten.as_ref().filter(|_| reply.status == 200) {
+                    reply.body = shorten(reply.body);
+                }
                 // A port that is gone wants no reply.
                 if job.replies.send(reply).is_ok() {
                     let _ = rustix::io::write(&job.event, &1u64.to_ne_bytes());

@@ -22,7 +22,7 @@ pub mod url;
 
 pub use connection::{Options, Ready, WebSocket};
 pub use error::{Cause, Phase, WireError};
-pub use fetch::{FetchOptions, FetchPort, FetchReply, FetchRequest, Fetcher};
+pub use fetch::{FetchOptions, FetchPort, FetchReply, FetchRequest, Fetcher, Shorten};
 pub use frames::{FrameError, FrameReader, Limits, Message};
 pub use proxy::Proxy;
 pub use tls::{Encryption, KernelSupport, KernelTls, Tls};

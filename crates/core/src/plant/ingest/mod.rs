@@ -5,6 +5,7 @@
 
 mod full;
 mod house;
+mod listing;
 mod orders;
 mod sockets;
 mod wishes;
@@ -17,7 +18,8 @@ use crate::log::{ArchiveState, LogError};
 use crate::priority::Priority;
 use crate::record::Reason;
 use crate::session::{Connection, Input, Plan, Snapshot, Wish};
-use crate::wire::{FetchOptions, FetchPort, Fetcher, Proxy, Tls, WebSocket};
+use crate::wire::{FetchOptions, FetchPort, Fetcher, Proxy, Shorten, Tls, WebSocket};
+use listing::WantedNames;
 use rustix::event::epoll;
 use serde::Deserialize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -78,6 +80,7 @@ pub struct Loop {
     snapshots: Option<(Fetcher, FetchPort)>,
     definitions: Option<(Fetcher, FetchPort)>,
     definitions_url: Option<String>,
+    wanted: WantedNames,
     close_within: Nanos,
     epoll: OwnedFd,
     clock: SystemClock,
@@ -107,13 +110,14 @@ impl Loop {
         // Reads the authorities now and not at the first connection.
         tls.config()?;
         let proxy = options.proxy.as_deref().map(Proxy::parse).transpose()?;
-        let start = |wanted: bool| {
-            wanted
-                .then(|| start_fetcher(FetchOptions { tls: tls.clone(), proxy: proxy.clone(), ..<_>::default() }))
-                .transpose()
+        let start = |wanted: bool, shorten: Option<Shorten>| {
+            let options = || FetchOptions { tls: tls.clone(), proxy: proxy.clone(), shorten, ..<_>::default() };
+            wanted.then(|| start_fetcher(options())).transpose()
         };
-        let snapshots = start(matches!(plan.book.snapshot, Snapshot::Fetched { .. }))?;
-        let definitions = start(plan.definitions_url.is_some())?;
+        let wanted = WantedNames::default();
+        wanted.add(&plan.instruments);
+        let snapshots = start(matches!(plan.book.snapshot, Snapshot::Fetched { .. }), None)?;
+        let definitions = start(plan.definitions_url.is_some(), Some(wanted.shorten(&plan.decoder)))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
         let bell = (orders.bell().as_fd().as_raw_fd(), ORDERS);
         for (fd, token) in snapshots.iter().chain(&definitions).map(|(_, port)| (port.fd(), REPLIES)).chain([bell]) {
@@ -134,6 +138,7 @@ impl Loop {
             snapshots,
             definitions,
             definitions_url: plan.definitions_url.clone(),
+            wanted,
             close_within: plan.timing.close_timeout,
             epoll,
             clock: SystemClock::new(),

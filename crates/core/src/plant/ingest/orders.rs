@@ -34,6 +34,9 @@ impl Loop {
     /// Carries out one order; where the log is full it is kept for later.
     pub(super) fn on_order(&mut self, order: Order) -> Result<(), LogError> {
         let at = self.clock.now();
+        if let Order::Command(Command::Subscribe { instruments }) = &order {
+            self.wanted.add(instruments);
+        }
         let done = match &order {
             Order::Command(command) => self.engine.take(at, Input::Command(command.clone())),
             Order::Grant { connection, addresses } => self.on_grant(*connection, addresses, at),
