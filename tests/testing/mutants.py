@@ -17,12 +17,13 @@ SESSION = "crates/core/src/session"
 
 
 class Mutant(NamedTuple):
-    """`old` stands once in the file and is replaced by `new`."""
+    """`old` stands once in the file and is replaced by `new`; `faults` are those that it is let loose in."""
 
     name: str
     path: str
     old: str
     new: str
+    faults: str = "storm"
 
 
 MUTANTS = [
@@ -138,6 +139,19 @@ MUTANTS = [
         "        self.given_up.push((again_at, channel, slot));",
         "        let _ = (again_at, channel, slot);",
     ),
+    Mutant(
+        "duplicate trade after line failover",
+        f"{SESSION}/lines/mod.rs",
+        "            StreamName::Trades => merge.trades.set_up(line, up),\n",
+        "            StreamName::Trades => {\n"
+        "                merge.trades.set_up(line, up);\n"
+        "                if !up {\n"
+        "                    merge.trades.restart();\n"
+        "                    self.instruments[slot as usize].trades = super::trades::TradeStream::new();\n"
+        "                }\n"
+        "            }\n",
+        faults="one-line-dead",
+    ),
 ]
 
 # Run with the mutant's package: prints the first seed that has violations, and what they are.
@@ -145,7 +159,7 @@ HUNT = """
 import json, sys
 from tickplant.testing import simulate
 for seed in range(int(sys.argv[1])):
-    report = simulate(seed, minutes=30)
+    report = simulate(seed, minutes=30, faults=sys.argv[2])
     if report.violations:
         print(json.dumps([seed, sorted({violation.rule for violation in report.violations})]))
         break
@@ -181,7 +195,7 @@ def hunt(mutant: Mutant, folder: Path, seeds: int) -> tuple[int, list[str]] | No
         subprocess.run(build, cwd=tree, env=environment, check=True)
         shutil.copy2(target / "debug" / "lib_native.so", tree / "src" / "tickplant" / "_native.abi3.so")
     environment = os.environ | {"PYTHONPATH": str(tree / "src")}
-    command = [sys.executable, "-c", HUNT, str(seeds)]
+    command = [sys.executable, "-c", HUNT, str(seeds), mutant.faults]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     return None if found is None else (found[0], found[1])
