@@ -17,13 +17,15 @@ SESSION = "crates/core/src/session"
 
 
 class Mutant(NamedTuple):
-    """`old` stands once in the file and is replaced by `new`; `faults` are those that it is let loose in."""
+    """`old` stands once in the file and is replaced by `new`; `faults` and `rate` (orders a second) are
+    those of the world that it is let loose in."""
 
     name: str
     path: str
     old: str
     new: str
     faults: str = "storm"
+    rate: int = 10
 
 
 MUTANTS = [
@@ -151,6 +153,8 @@ MUTANTS = [
         "                }\n"
         "            }\n",
         faults="one-line-dead",
+        # Only a trade that is under way on both lines at the moment of the cut can come twice.
+        rate=60,
     ),
 ]
 
@@ -159,7 +163,7 @@ HUNT = """
 import json, sys
 from tickplant.testing import simulate
 for seed in range(int(sys.argv[1])):
-    report = simulate(seed, minutes=30, faults=sys.argv[2])
+    report = simulate(seed, minutes=30, faults=sys.argv[2], rate=int(sys.argv[3]))
     if report.violations:
         print(json.dumps([seed, sorted({violation.rule for violation in report.violations})]))
         break
@@ -195,7 +199,7 @@ def hunt(mutant: Mutant, folder: Path, seeds: int) -> tuple[int, list[str]] | No
         subprocess.run(build, cwd=tree, env=environment, check=True)
         shutil.copy2(target / "debug" / "lib_native.so", tree / "src" / "tickplant" / "_native.abi3.so")
     environment = os.environ | {"PYTHONPATH": str(tree / "src")}
-    command = [sys.executable, "-c", HUNT, str(seeds), mutant.faults]
+    command = [sys.executable, "-c", HUNT, str(seeds), mutant.faults, str(mutant.rate)]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     return None if found is None else (found[0], found[1])
