@@ -46,14 +46,14 @@ BENCHES = {
     "orders": _example("orders_bench"),
     "log": _example("log_bench"),
     "delivery": _script("delivery.py", "--records 100000"),
-    "latency": _script("latency.py --seconds 4", "--seconds 1 --rounds 1"),
-    "latency-many": _script("latency.py --rates 20000 --trades 10 --seconds 4", "--seconds 1 --rounds 1"),
+    "latency": _script("latency.py --seconds 4", "--seconds 2 --rounds 1"),
+    "latency-many": _script("latency.py --rates 20000 --trades 10 --seconds 4", "--seconds 2 --rounds 1"),
     "latency-realtime": _script(
-        "latency.py --rates 20000 --trades 10 --seconds 4 --priority realtime", "--seconds 1 --rounds 1"
+        "latency.py --rates 20000 --trades 10 --seconds 4 --priority realtime", "--seconds 2 --rounds 1"
     ),
     "throughput": _script("throughput.py", "--seconds 2 --rate 10000"),
     "readers": _script("readers.py --seconds 3", "--seconds 1 --rounds 1"),
-    "isolation": _script("isolation.py --seconds 3 --rounds 2", "--seconds 1 --rounds 1"),
+    "isolation": _script("isolation.py --seconds 3 --rounds 2", "--seconds 2 --rounds 1"),
 } | {
     f"tape-{row}": _script(f"tape/run.py {row} --rounds 3", "--rounds 1 --trades 200000 --seconds 1")
     for row in ("pipes32", "pipes8", "lanes", "wall", "paced2000", "paced50000")
