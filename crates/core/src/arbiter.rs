@@ -170,7 +170,8 @@ impl<T> Arbiter<T> {
             line.seen = Some(span.last);
             line.spoke_at = now;
         }
-        if goes_on && self.is_left_behind(now) {
+        // A jump ahead is a hole to be told, however long nothing came.
+        if goes_on && self.next.is_some_and(|next| span.last < next) && self.is_left_behind(now) {
             self.restart();
         }
         let next = self.next.unwrap_or(span.first);

@@ -107,6 +107,16 @@ fn a_stream_whose_numbers_nobody_bears_out_begins_anew() {
 }
 
 #[test]
+fn a_jump_ahead_after_a_long_silence_is_a_hole_and_no_new_beginning() {
+    let (mut arbiter, mut given) = (pair(), Vec::new());
+    offer(&mut arbiter, 0, 1, (18, 21), &mut given);
+    (0..2).for_each(|line| arbiter.set_up(line, false));
+    offer(&mut arbiter, 123, 0, (0, 0), &mut given);
+    offer(&mut arbiter, 5000, 0, (23, 23), &mut given);
+    assert_eq!(given, [Given::Span(18, 21), Given::Hole(22, 22), Given::Span(23, 23)]);
+}
+
+#[test]
 fn what_waits_is_bounded() {
     let (mut arbiter, mut given) = (pair(), Vec::new());
     offer(&mut arbiter, 0, 0, (1, 1), &mut given);
