@@ -42,6 +42,8 @@ UNDEF_I64: Final = 2**63 - 1
 # Bits of `flags`.
 F_LAST: Final = 128
 """Last record of one venue message: readers never act on half a message."""
+F_BACKFILL: Final = 64
+"""A TRADE that was fetched over HTTP after it was missed: it stands where its reply came, not where it happened."""
 F_SNAPSHOT: Final = 32
 """Part of a snapshot, not a change."""
 F_BAD_TS_RECV: Final = 8
@@ -197,6 +199,10 @@ class Reason(IntEnum):
     DUPLICATE = 37
     NO_SNAPSHOT = 38
     ACK_TIMEOUT = 39
+    NOT_KEPT = 45
+    """The venue was asked for trades that are missing and does not have them (any more)."""
+    TOO_MUCH = 46
+    """More is missing than may be fetched."""
     SHADOW_MISMATCH = 50
     """An independent snapshot at the same update id differs from the book."""
     TICKER_MISMATCH = 51
@@ -228,6 +234,8 @@ class Rung(IntEnum):
     """Another venue takes over for the same asset."""
     LINE = 5
     """Another line of the same venue takes over."""
+    BACKFILL = 6
+    """Trades that were missed are fetched over HTTP."""
 
 
 class Repair(IntEnum):
@@ -241,6 +249,8 @@ class Repair(IntEnum):
     """It came late on the same connection, out of order."""
     SNAPSHOT = 3
     """A new snapshot: the book is right again, what it went through in between is lost."""
+    REST = 4
+    """It was fetched over HTTP afterwards."""
 
 
 class Quality(IntEnum):
@@ -315,6 +325,7 @@ def arrow_schema(schema: str) -> pa.Schema:
 
 __all__ = [
     "F_ALTERED",
+    "F_BACKFILL",
     "F_BAD_TS_RECV",
     "F_LAST",
     "F_MAYBE_BAD_BOOK",

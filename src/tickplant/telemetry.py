@@ -135,6 +135,9 @@ def _books(summary: Summary) -> list[Family]:
     depth = Family("md_orderbook_depth", "gauge", "Price levels of a side of the book.", [])
     live = Family("tickplant_book_live", "gauge", "1: the book is proven live, 0: it is stale or being mended.", [])
     resyncs = Family("tickplant_resyncs_total", "counter", "New snapshots that a book needed.", [])
+    fetched = Family(
+        "tickplant_trades_backfilled_total", "counter", "Missed trades that were fetched over REST afterwards.", []
+    )
     proofs = Family("tickplant_checksums_total", "counter", "Checksums of the venue, by result.", [])
     stales = Family("tickplant_stales_total", "counter", "Silences that were no quiet of the market.", [])
     stale = Family("tickplant_stale", "gauge", "1: the instrument's book is stale, 0: not.", [])
@@ -147,13 +150,14 @@ def _books(summary: Summary) -> list[Family]:
         depth.samples.append(("", (*labels, ("side", "asks")), row["ask_levels"]))
         live.samples.append(("", labels, int(row["state"] == "LIVE")))
         resyncs.samples.append(("", labels, row["resyncs"]))
+        fetched.samples.append(("", labels, row["trades_backfilled"]))
         stales.samples.append(("", labels, row["stales"]))
         stale.samples.append(("", labels, int(row["state"] == "STALE")))
         if row["last_at"]:
             news.samples.append(("", labels, row["last_at"] / 1e9))
         for result in ("passed", "failed", "absent"):
             proofs.samples.append(("", (*labels, ("result", result)), row[f"checksums_{result}"]))
-    return [gaps, depth, live, resyncs, stales, stale, news, proofs]
+    return [gaps, depth, live, resyncs, fetched, stales, stale, news, proofs]
 
 
 def _lanes(summary: Summary) -> list[Family]:

@@ -104,15 +104,27 @@ MUTANTS = [
     ),
     Mutant(
         "duplicate trade recorded",
-        f"{SESSION}/trades.rs",
+        f"{SESSION}/trades/mod.rs",
         "                self.counters.duplicates += 1;\n                return None;",
         "                self.counters.duplicates += 1;",
     ),
     Mutant(
         "missing trades not told",
-        f"{SESSION}/trades.rs",
+        f"{SESSION}/trades/mod.rs",
         "=> hole = Some((first, last, Reason::TradeIdGap)),",
         "=> hole = Some((first, last, Reason::TradeIdGap)).filter(|_| last < first),",
+    ),
+    Mutant(
+        "fetched trade recorded whether it is known or not",
+        f"{SESSION}/trades/backfill.rs",
+        "                instrument.counters.duplicates += 1;\n                continue;",
+        "                instrument.counters.duplicates += 1;",
+    ),
+    Mutant(
+        "trades before a restart forgotten",
+        f"{SESSION}/trades/backfill.rs",
+        "            instrument.trades = TradeStream::resumed(last);\n",
+        "",
     ),
     Mutant(
         "gap absorbed",

@@ -118,3 +118,42 @@ def test_a_report_names_the_command_that_plays_it_again():
     report = dataclasses.replace(simulate(3, faults="calm", minutes=0.1, venues=["kraken"]), violations=violations)
     assert "again: tickplant sim --seed 3 --faults calm" in report_text(report)
     assert "VIOLATION 14:13:25.000 books: BTC/USD.KRAKEN: made up" in report_text(report)
+
+
+def test_trades_that_were_missed_are_fetched_until_none_is_missing():
+    """After dead connections and a restart of the plant no id is missing in the end, though each hole was told."""
+    with world(seed=4) as hurt:
+        hurt.run(20)
+        for fault in ("half_open", "restart"):
+            for station in hurt.stations:
+                hurt.inject(fault, station.venue.name)
+            hurt.run(70)
+        hurt.settle()
+        hurt.close()
+        assert hurt.violations == []
+        for station in hurt.stations:
+            assert station.checker.counts["trades_backfilled"] > 0, station.lane
+            for checked in station.checked.values():
+                assert checked.trades == set(range(checked.trade_first, checked.trade_last + 1)), checked.name
+
+
+def test_a_trade_that_was_fetched_wrongly_is_seen():
+    with world(seed=4, venues=["binance"]) as lied_to:
+        lied_to.run(20)
+        station = lied_to.stations[0]
+        id_, checked = next(iter(station.checked.items()))
+        first, *_, last = sorted(checked.trades)
+        instrument, truth = checked.listing.instrument, checked.truth.trades
+        trade = truth[last]
+        printed = (trade.price, instrument.price_scale), (trade.size * 10, instrument.size_scale + 1)
+        assert checked.is_as_traded(last, *printed)
+        assert not checked.is_as_traded(last, (1, 0), printed[1])
+        assert not checked.is_as_traded(first - 1, *printed)
+        checked.gaps.append((first - 9, first - 5))
+        for number in (first - 7, first - 8, last):
+            station.checker._fill(lied_to.now_ns, id_, checked, number)
+        told = [violation.what for violation in lied_to.violations]
+        assert told == [
+            f"trade {first - 8} was fetched after {first - 7}",
+            f"trade {last} was fetched and nothing said that it was missing",
+        ]

@@ -42,7 +42,18 @@ def test_the_older_protocol_has_a_plan_of_its_own_for_the_same_instruments():
 
 def test_plan_types_have_the_fields_of_the_rust_types():
     source = (ROOT / "crates/core/src/session/types.rs").read_text()
-    for name in ("Route", "Channel", "BookPlan", "Timing", "HashPlan", "InstrumentPlan", "Plan", "Budgets", "Weights"):
+    for name in (
+        "Route",
+        "Channel",
+        "BookPlan",
+        "Timing",
+        "HashPlan",
+        "InstrumentPlan",
+        "Plan",
+        "Budgets",
+        "Weights",
+        "BackfillPlan",
+    ):
         body = re.search(rf"pub struct {name} \{{(.*?)\n\}}", source, re.DOTALL)
         assert body is not None, name
         rust = re.findall(r"^    pub (\w+):", body.group(1), re.MULTILINE)

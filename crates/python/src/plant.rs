@@ -4,7 +4,7 @@ pub mod measure;
 mod memory;
 pub mod simulate;
 
-use crate::errors::{log_error, raise, raise_with};
+use crate::errors::{log_error, raise, raise_with, read_error};
 use crate::user_venue::PythonDecoder;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,7 +19,9 @@ use std::time::Duration;
 use tickplant_core::clock::{Rng, MILLISECOND};
 use tickplant_core::event::Decode;
 use tickplant_core::log::{Disk, LaneWriter, LogDir, LogError, Options, RealDisk, Registry, SyncPolicy};
-use tickplant_core::plant::{derive_pending, mailbox, Engine, Inbox, Loop, LoopOptions, Order, Outbox, Request};
+use tickplant_core::plant::{
+    derive_pending, last_trades, mailbox, Engine, Inbox, Loop, LoopOptions, Order, Outbox, Request,
+};
 use tickplant_core::session::{Command, Plan, Session};
 use tickplant_core::venues;
 
@@ -115,6 +117,15 @@ impl LogHandle {
         derive_pending(&self.directory, &mut lane, name, &decoders).map_err(|what| raise("LogError", &what))?;
         Ok(Engine::new(Session::new(decoder, plan, seed), lane))
     }
+
+    /// Lets a run take over where earlier ones left the trades, whose ids must be consecutive for that.
+    fn resume(&self, name: &str, plan: &Plan, engine: &mut Engine) -> PyResult<()> {
+        if plan.trade_ids_consecutive {
+            let found = last_trades(&self.directory, name, engine.lane.ts_recv());
+            engine.resume = found.map_err(|error| read_error("", name, &error))?;
+        }
+        Ok(())
+    }
 }
 
 /// A loop that was not started yet, and what its run needs.
@@ -150,7 +161,8 @@ impl PyLoop {
         let parsed: Plan = from_json(plan)?;
         let options: LoopOptions = from_json(options)?;
         let seed = seed.unwrap_or_else(Rng::seed_from_system);
-        let engine = log.engine(lane, decoder, parsed.clone(), seed)?;
+        let mut engine = log.engine(lane, decoder, parsed.clone(), seed)?;
+        log.resume(lane, &parsed, &mut engine)?;
         let (orders, order_inbox) = mailbox()?;
         let (request_outbox, requests) = mailbox()?;
         let driver = Loop::new(engine, &parsed, options, order_inbox, request_outbox.clone());

@@ -71,6 +71,8 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         totals.append(f"tolerant parser {summary['tolerant_reads']:,} of {summary['frames_decoded']:,} messages")
     if summary["gap_avoided_s"]:
         totals.append(f"{summary['gap_avoided_s']:.1f} gap seconds avoided by redundant lines")
+    if backfilled := sum(row.get("trades_backfilled", 0) for row in summary["instruments"]):
+        totals.append(f"{backfilled:,} missed trades back-filled over REST")
     totals.append(f"peak memory {summary['memory_peak_mb']} MB, {summary['memory_anonymous_mb']} MB anonymous")
     return f"{rows_text(rows)}\n\n{'; '.join(totals)}"
 

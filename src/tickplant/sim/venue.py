@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from tickplant.clock import MILLISECOND_NS, SECOND_NS
 from tickplant.sim.market import Listing, Market, Step
+from tickplant.sim.past_trades import PastTrades
 
 
 class Close(NamedTuple):
@@ -54,6 +55,7 @@ class Venue(ABC):
     def __init__(self, market: Market) -> None:
         self.market = market
         self.now_ns = market.now_ns
+        self.past = PastTrades(market)
         self._due = {cadence: _after(market.now_ns, cadence) for cadence in self.cadences_ns}
         self._delisted: dict[str, int] = {}
 
@@ -152,6 +154,8 @@ class Venue(ABC):
     def _move(self, now_ns: int, out: Outbox) -> None:
         for step in self.market.steps(now_ns):
             self.now_ns = step.time_ns
+            if step.trades:
+                self.past.take(step)
             self._step(step, out)
         self.now_ns = max(self.now_ns, now_ns)
 

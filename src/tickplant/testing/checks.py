@@ -1,7 +1,8 @@
 """What must hold of the records whatever happens: each commit is held against the venue's truth as readers see it.
 
 - a book that is written as live equals the venue's book as of that message, and is not silently left behind;
-- a trade is recorded once, in the venue's order, or its id lies in a GAP that nothing repaired;
+- a trade is recorded once and as it was, or its id lies in a GAP that nothing repaired; what was fetched later fills a
+  GAP, in the venue's order, and no run of the plant forgets what was traded before it;
 - positions have no hole, receive times never decrease, messages end within their commit;
 - states follow each other, and none that is not live lasts;
 - nothing that brings news is called silent.
@@ -26,6 +27,8 @@ _GAP = struct.Struct("<QQQQQQIHBBBBBBI")
 _RECORD_BYTES = 64
 _F_LAST = 128
 _F_SNAPSHOT = 32
+_F_BACKFILL = 64
+_SCALE_MOST = 18
 # Messages without numbers that are remembered, to know the book of another line by when it takes over.
 _SAID_MOST = 256
 
@@ -75,7 +78,7 @@ class Checked:
         self.wanted = True
         self.heard_ns = 0
         """When a whole book message last reached the plant."""
-        self.new_run = False
+        self.filled_last = 0
         self.is_behind = False
         self._touched: list[Key] = []
         self._differs: set[Key] = set()
@@ -87,10 +90,18 @@ class Checked:
         self.said: deque[Meaning] = deque(maxlen=_SAID_MOST)
 
     def restarted(self, now_ns: int) -> None:
-        """The plant begins anew: books are closed. A new run knows nothing of the trades before it, so no GAP tells
-        what was traded in between: the beginning of a run is all that marks that hole."""
+        """The plant begins anew: books are closed, and what is fetched of trades begins anew too."""
         self.state, self.since_ns = int(BookState.CLOSED), now_ns
-        self.new_run = True
+        self.filled_last = 0
+
+    def is_as_traded(self, id_: int, price: tuple[int, int], size: tuple[int, int]) -> bool:
+        """Whether a trade was recorded with the price and size (mantissa and scale) that it had."""
+        trade, instrument = self.truth.trades.get(id_), self.listing.instrument
+        if trade is None:
+            return False
+        printed = price, size, (trade.price, instrument.price_scale), (trade.size, instrument.size_scale)
+        values = [mantissa * 10 ** (_SCALE_MOST - scale) for mantissa, scale in printed]
+        return values[:2] == values[2:]
 
     def set_level(self, action: int, side: int, price: int, size: int) -> None:
         if action == Action.CLEAR:
@@ -137,7 +148,7 @@ class Checker:
         self._redundant = redundant
         self.instruments = instruments
         self.violations: list[Violation] = []
-        self.counts = dict.fromkeys(("records", "book_messages", "trades", "gaps", "states"), 0)
+        self.counts = dict.fromkeys(("records", "book_messages", "trades", "trades_backfilled", "gaps", "states"), 0)
         self.last_fault_ns = 0
         self.signs: list[Sign] = []
         """What the records say of states and gaps, for the fault log."""
@@ -268,7 +279,8 @@ class Checker:
             self.say(now_ns, "books", id_, f"{len(differing)} levels differ after update {sequence}: {named}")
 
     def _trades(self, now_ns: int, data: bytes) -> None:
-        for _, ts_recv, _, _, _, ref, id_, _, _, _, flags, _, _, _, _ in _LEVEL.iter_unpack(data):
+        for line in _LEVEL.iter_unpack(data):
+            _, ts_recv, _, price, size, ref, id_, _, _, _, flags, price_scale, size_scale, _, _ = line
             self._received(now_ns, ts_recv, id_)
             self.counts["trades"] += 1
             self._open = None if flags & _F_LAST else id_
@@ -277,12 +289,23 @@ class Checker:
                 self.say(now_ns, "trades", id_, f"trade {ref} is recorded twice")
             if ref > checked.truth.last_trade:
                 self.say(now_ns, "trades", id_, f"trade {ref} never happened")
-            if checked.new_run and ref > checked.trade_last:
-                checked.gaps.append((checked.trade_last + 1, ref - 1))
-            checked.new_run = False
+            elif not checked.is_as_traded(ref, (price, price_scale), (size, size_scale)):
+                self.say(now_ns, "trades", id_, f"trade {ref} was another one")
+            if flags & _F_BACKFILL:
+                self._fill(now_ns, id_, checked, ref)
             checked.trades.add(ref)
             checked.trade_first = min(checked.trade_first or ref, ref)
             checked.trade_last = max(checked.trade_last, ref)
+
+    def _fill(self, now_ns: int, id_: int, checked: Checked, ref: int) -> None:
+        """A trade that was fetched lies in a hole that was told, and comes after those of it that came before."""
+        self.counts["trades_backfilled"] += 1
+        hole = next(((first, last) for first, last in checked.gaps if first <= ref <= last), None)
+        if hole is None:
+            self.say(now_ns, "trades", id_, f"trade {ref} was fetched and nothing said that it was missing")
+        elif hole[0] <= checked.filled_last <= hole[1] and ref < checked.filled_last:
+            self.say(now_ns, "trades", id_, f"trade {ref} was fetched after {checked.filled_last}")
+        checked.filled_last = ref
 
     def _gaps(self, now_ns: int, data: bytes) -> None:
         for _, ts_recv, first, last, _, _, id_, _, stream, cause, _, repaired, _, _, _ in _GAP.iter_unpack(data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
-from tickplant.sim.market import Listing, Step
+from tickplant.sim.market import Listing, Step, Trade
 from tickplant.sim.matching import ASK, BID
 
 Key = tuple[int, int]
@@ -34,6 +34,7 @@ class Truth:
         self._taken = 0
         self._first_id = listing.update_id
         self.last_trade = listing.trade_id
+        self.trades: dict[int, Trade] = {}
 
     def note(self, step: Step) -> None:
         """Takes what an order did. All its changes count as one update, its last."""
@@ -43,6 +44,7 @@ class Truth:
             self._past.append(_Past((change.side, change.price), change.size, change.previous))
         if step.trades:
             self.last_trade = step.trades[-1].id
+            self.trades.update((trade.id, trade) for trade in step.trades)
         if len(self._ids) > _PAST_MOST:
             self._forget()
 

@@ -12,14 +12,13 @@ from msgspec import Struct
 
 from tickplant.errors import ConfigError, UnknownInstrument
 from tickplant.venues.health import hash_plan, shadow_every, timing
-from tickplant.venues.limits import budgets, check_subscriptions
+from tickplant.venues.limits import backfill, budgets, check_subscriptions
 from tickplant.venues.lines import line_channels, line_routes, plan_lines
 from tickplant.venues.plan import (
     SCALE_UNKNOWN,
+    BackfillPlan,
     BookPlan,
     Channel,
-    Fetched,
-    FetchedSnapshot,
     InstrumentPlan,
     Plan,
     PlanStream,
@@ -27,6 +26,8 @@ from tickplant.venues.plan import (
     Route,
     Timing,
     Weights,
+    fetched_at,
+    plain,
 )
 from tickplant.venues.settings import VenueSettings
 
@@ -100,6 +101,8 @@ class Venue:
     definitions_path: ClassVar[str] = ""
     """Where a running plant fetches its definitions, for a venue that has no channel of them."""
     trade_ids_consecutive: ClassVar[bool] = False
+    backfill: ClassVar[BackfillPlan | None] = None
+    """Where missed trades are fetched; its URL is a path of `rest_url`. It needs consecutive ids."""
     ping: ClassVar[str | None] = None
     timing: ClassVar[Timing] = Timing()
     messages_per_second: ClassVar[int] = 10
@@ -149,6 +152,10 @@ class Venue:
         """The symbol that this protocol spells so."""
         return text
 
+    def rest_symbol(self, symbol: str) -> str:
+        """How the venue spells a symbol over HTTP, where missed trades are fetched."""
+        return self.wire_symbol(symbol)
+
     def check_symbol(self, symbol: str) -> str:
         """The symbol where the venue could have spelled it so, else UnknownInstrument with the nearest spelling."""
         if re.fullmatch(self.symbol_pattern, symbol):
@@ -181,7 +188,8 @@ class Venue:
         check_subscriptions(self, len(instruments), settings)
         known = {definition.symbol: definition for definition in definitions}
         lines, routes = plan_lines(self, settings), self.plan_routes(settings)
-        channels = [c for c in self.plan_channels(settings) if self._wanted(c, settings)]
+        wanted = ("definitions", "heartbeat", *settings.streams)
+        channels = [channel for channel in self.plan_channels(settings) if channel.stream in wanted]
         plan = Plan(
             venue=self.code,
             venue_number=self.number,
@@ -192,6 +200,7 @@ class Venue:
             book=self._book(settings),
             definitions_url=self.rest(settings) + self.definitions_path if self.definitions_path else None,
             trade_ids_consecutive=self.trade_ids_consecutive,
+            backfill=backfill(self.backfill, self.rest(settings), settings),
             ping=self.ping,
             timing=timing(self.timing, settings),
             hashes=hash_plan(settings),
@@ -203,13 +212,13 @@ class Venue:
             messages_per_second=self.messages_per_second,
             instruments=[self._instrument(s, i, settings, known.get(s)) for s, i in instruments.items()],
         )
-        return _plain(plan)
+        return plain(plan)
 
     def instrument(
         self, symbol: str, instrument_id: int, settings: VenueSettings, definition: Definition | None = None
     ) -> dict[str, object]:
         """One instrument's part of the plan, for a Subscribe command."""
-        return _plain(self.speaking(settings)._instrument(symbol, instrument_id, settings, definition))
+        return plain(self.speaking(settings)._instrument(symbol, instrument_id, settings, definition))
 
     def plan_routes(self, settings: VenueSettings) -> tuple[Route, ...]:
         """The routes that these settings call for; a venue with a private one overrides it."""
@@ -258,15 +267,8 @@ class Venue:
 
     # pieces
 
-    def _wanted(self, channel: Channel, settings: VenueSettings) -> bool:
-        return channel.stream in ("definitions", "heartbeat") or channel.stream in settings.streams
-
     def _book(self, settings: VenueSettings) -> BookPlan:
-        if not isinstance(self.book.snapshot, FetchedSnapshot):
-            return self.book
-        # `{symbol}` stays for the session to fill in, `{depth}` is one for the whole plan.
-        path = self.book.snapshot.fetched.url.replace("{depth}", str(self.depth(settings)))
-        return msgspec.structs.replace(self.book, snapshot=FetchedSnapshot(Fetched(self.rest(settings) + path)))
+        return fetched_at(self.book, self.rest(settings), self.depth(settings))
 
     def _instrument(
         self, symbol: str, instrument_id: int, settings: VenueSettings, definition: Definition | None
@@ -277,7 +279,7 @@ class Venue:
         if any(channel.stream == "heartbeat" and channel.item for channel in self.channels):
             streams.append("heartbeat")
         depth = self.depth(settings)
-        wire = self.wire_symbol(symbol)
+        wire, rest = self.wire_symbol(symbol), self.rest_symbol(symbol)
         return InstrumentPlan(
             id=instrument_id,
             symbol=self.check_symbol(symbol),
@@ -287,14 +289,10 @@ class Venue:
             price_scale=definition.price_scale if definition else SCALE_UNKNOWN,
             size_scale=definition.size_scale if definition else SCALE_UNKNOWN,
             wire_symbol="" if wire == symbol else wire,
+            rest_symbol="" if rest == wire else rest,
         )
 
 
 def decimals(text: str) -> int:
     """Decimals of a printed number: 3 of "0.001", 8 of "0.01000000"."""
     return len(text.partition(".")[2])
-
-
-def _plain(value: Struct) -> dict[str, object]:
-    plain: dict[str, object] = msgspec.to_builtins(value)
-    return plain

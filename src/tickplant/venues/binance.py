@@ -2,6 +2,10 @@
 
 A book is a fetched snapshot joined to numbered updates (U to u); there is no checksum and nothing is cut. The venue
 counts pings and pongs as messages and closes connections after 24 hours.
+
+Facts (rest-api.md): 6000 of weight a minute and address; depth weighs 5 to 250 by its limit, exchangeInfo 20,
+historicalTrades 25 for at most 1000 trades from an id on, without a key. Assumed: that a tenth of the weight is enough
+for whatever else runs on the address.
 """
 
 from __future__ import annotations
@@ -13,7 +17,17 @@ import msgspec
 from tickplant.errors import VenueError
 from tickplant.venues.base import Definition, Venue, decimals
 from tickplant.venues.limits import up_to
-from tickplant.venues.plan import BookPlan, Channel, Fetched, FetchedSnapshot, PlanStream, Rate, Route, Weights
+from tickplant.venues.plan import (
+    BackfillPlan,
+    BookPlan,
+    Channel,
+    Fetched,
+    FetchedSnapshot,
+    PlanStream,
+    Rate,
+    Route,
+    Weights,
+)
 from tickplant.venues.settings import VenueSettings
 
 
@@ -78,6 +92,7 @@ class Binance(Venue):
         ticker_shares_sequence=True,
     )
     trade_ids_consecutive = True
+    backfill = BackfillPlan(url="/api/v3/historicalTrades?symbol={symbol}&fromId={first}&limit={count}", page=1000)
     # The venue allows five, its pings and our pongs included.
     messages_per_second = 3
     connection_rate = Rate(300, 300)

@@ -2,6 +2,10 @@
 
 `level2_batch` gives the whole book and needs no key, but numbers nothing and carries no checksum: a book is Live after
 its snapshot, and its proof is only that no message contradicts it. Matches name the maker's side.
+
+Facts (docs.cdp.coinbase.com): 8 connections a second and address, 100 messages a second and address; trades in pages of
+at most 1000, `after` an id being those before it, newest first. Assumed: ten REST requests a second and address (the
+public figure of earlier years; today's pages give no other that is confirmed here), each counting one.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import msgspec
 
 from tickplant.errors import VenueError
 from tickplant.venues.base import Definition, Venue, decimals
-from tickplant.venues.plan import BookPlan, Channel, PlanStream, Rate, Route
+from tickplant.venues.plan import BackfillPlan, BookPlan, Channel, PlanStream, Rate, Route
 
 
 def _channel(stream: PlanStream, requested: str, listed: str = "") -> Channel:
@@ -43,9 +47,10 @@ class Coinbase(Venue):
     )
     book = BookPlan(continuity="none", snapshot="in_band")
     trade_ids_consecutive = True
+    backfill = BackfillPlan(url="/products/{symbol}/trades?after={end}&limit={count}", page=1000)
     messages_per_second = 20
     connection_rate = Rate(8, 1)
-    # A hundred messages and ten requests a second and address.
+    # Of a hundred messages and (assumed) ten requests a second and address.
     message_rate = Rate(90, 1)
     fetch_rate = Rate(9, 1)
     symbol_pattern = r"[A-Z0-9]+-[A-Z0-9]+"

@@ -3,6 +3,10 @@
 Books come in band and carry a CRC32 of the top ten in every message: the only proof there is, since nothing is
 numbered. The venue sends no delete for a level that falls out of the subscribed depth, so books are cut after each
 message.
+
+Facts: trades over REST go by time (`since`, exclusive, in ns), 1000 a page, each with its id; a refusal has status 200.
+Assumed, since the venue gives no number: one public request a second and address, about 150 attempts to connect in ten
+minutes. Pairs are asked for by their older name (`XBTUSD`), which REST has always taken.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import msgspec
 from tickplant.errors import ConfigError, VenueError
 from tickplant.venues.base import Definition, HttpRequest, Venue
 from tickplant.venues.kraken_v1 import OLD_NAMES, KrakenV1
-from tickplant.venues.plan import BookPlan, Channel, Rate, Route
+from tickplant.venues.plan import BackfillPlan, BookPlan, Channel, Rate, Route
 from tickplant.venues.settings import VenueSettings
 
 
@@ -86,6 +90,7 @@ class Kraken(Venue):
     )
     book = BookPlan(continuity="none", snapshot="in_band", checksum="kraken", truncate=True)
     trade_ids_consecutive = True
+    backfill = BackfillPlan(url="/0/public/Trades?pair={rest_symbol}&since={since}", page=1000)
     ping = '{"method":"ping","req_id":{id}}'
     messages_per_second = 10
     # About so many are let in before the address is shut out for ten minutes.
@@ -99,6 +104,9 @@ class Kraken(Venue):
     symbol_example = "BTC/USD"
     symbol_separator = "/"
     symbol_in_frame = r'"symbol":\s*"([^"]+)"'
+
+    def rest_symbol(self, symbol: str) -> str:
+        return "".join(OLD_NAMES.get(name, name) for name in symbol.split("/"))
 
     def plan_routes(self, settings: VenueSettings) -> tuple[Route, ...]:
         return (*self.routes, self.private_route) if settings.api_key else self.routes

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+import msgspec
+
 from tickplant.errors import ConfigError
-from tickplant.venues.plan import Budgets, Rate, Weights
+from tickplant.venues.plan import BackfillPlan, Budgets, Rate, Weights
 from tickplant.venues.settings import VenueSettings
 
 
@@ -26,6 +28,14 @@ def budgets(venue: Limited, settings: VenueSettings) -> Budgets:
     """Which budgets the session asks the control thread for: those that the venue counts by address."""
     fetches = None if venue.fetch_rate is None else venue.weights(settings)
     return Budgets(messages=venue.message_rate is not None, fetches=fetches)
+
+
+def backfill(form: BackfillPlan | None, rest_url: str, settings: VenueSettings) -> BackfillPlan | None:
+    """Where and how many missed trades are fetched by these settings; None: none are."""
+    most = settings.backfill_trades_max
+    if form is None or most == 0 or "trades" not in settings.streams:
+        return None
+    return msgspec.structs.replace(form, url=rest_url + form.url, trades_most=most)
 
 
 def check_subscriptions(venue: Limited, count: int, settings: VenueSettings) -> None:

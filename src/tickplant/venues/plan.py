@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 from msgspec import Struct
 
 PlanStream = Literal["book", "trades", "ticker", "definitions", "heartbeat"]
@@ -76,6 +77,17 @@ class BookPlan(Struct, frozen=True, kw_only=True):
     ticker_shares_sequence: bool = False
 
 
+class BackfillPlan(Struct, frozen=True, kw_only=True):
+    """Where trades that were missed are fetched: a URL with `{symbol}` or `{rest_symbol}`, and of the ids that are
+    wanted `{first}`, `{end}` (the one after the last), `{count}`, or `{since}` (a time in ns just before them)."""
+
+    url: str
+    page: int
+    """Most trades in a reply."""
+    trades_most: int = 0
+    """Most trades that are fetched of one hole."""
+
+
 class Timing(Struct, frozen=True, kw_only=True):
     """Times of the health machine in nanoseconds."""
 
@@ -135,6 +147,8 @@ class InstrumentPlan(Struct, frozen=True, kw_only=True):
     size_scale: int = SCALE_UNKNOWN
     wire_symbol: str = ""
     """The spelling of this protocol where it is not `symbol`."""
+    rest_symbol: str = ""
+    """The spelling over HTTP where it is not that of the protocol."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -148,6 +162,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     book: BookPlan
     definitions_url: str | None
     trade_ids_consecutive: bool
+    backfill: BackfillPlan | None
     ping: str | None
     timing: Timing
     hashes: HashPlan = HashPlan()
@@ -167,3 +182,18 @@ def at_address(url: str, address: str) -> str:
     if new.path.strip("/") or new.query:
         return address
     return urlunsplit((new.scheme, new.netloc, old.path, old.query, ""))
+
+
+def fetched_at(book: BookPlan, rest_url: str, depth: int) -> BookPlan:
+    """The plan with the whole address of its snapshots, where they are fetched."""
+    if not isinstance(book.snapshot, FetchedSnapshot):
+        return book
+    # `{symbol}` stays for the session to fill in, `{depth}` is one for the whole plan.
+    path = book.snapshot.fetched.url.replace("{depth}", str(depth))
+    return msgspec.structs.replace(book, snapshot=FetchedSnapshot(Fetched(rest_url + path)))
+
+
+def plain(value: Struct) -> dict[str, object]:
+    """A plan or a part of it as plain data, ready for `json.dumps`."""
+    data: dict[str, object] = msgspec.to_builtins(value)
+    return data

@@ -82,6 +82,8 @@ class VenueSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     healthy_after_s: Seconds | None = None
     reconnect_after_faults: Updates = 5
     """So many faults of one book without health between them make its connection anew; 0: never."""
+    backfill_trades_max: Updates = 10_000
+    """Trades that were missed are fetched over REST, so many of one hole at most; 0: never. The rest stays a gap."""
     hash_every_s: Interval = 10.0
     """The state of each book is hashed after each snapshot and then with the first message after so many seconds."""
     shadow_every_s: Interval | None = None

@@ -15,6 +15,7 @@ mod latency;
 pub mod measure;
 mod rebuild;
 mod report;
+mod resume;
 mod simulate;
 
 pub use engine::Engine;
@@ -24,4 +25,5 @@ pub use ingest::{Loop, LoopOptions};
 pub use latency::Histogram;
 pub use rebuild::{derive_pending, rebuild, Decoders, Rebuilt};
 pub use report::{ConnectionReport, InstrumentReport, Report, SessionReport};
+pub use resume::last_trades;
 pub use simulate::{Found, SimulateError, VirtualLoop, WorldDisk};

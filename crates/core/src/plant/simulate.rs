@@ -121,7 +121,10 @@ impl VirtualLoop {
         at: Nanos,
     ) -> Result<(Self, Vec<Wish>), SimulateError> {
         let mut driver = Self { engine, reader, wake_at: None, hash: Box::new(Xxh3::new()) };
-        let wishes = driver.take(at, &Input::Start { plan, seed })?;
+        let mut wishes = driver.take(at, &Input::Start { plan, seed })?;
+        if let Some(command) = driver.engine.resume() {
+            wishes.append(&mut driver.take(at, &Input::Command(command))?);
+        }
         Ok((driver, wishes))
     }
 

@@ -135,6 +135,10 @@ words! {
         Duplicate = 37,
         NoSnapshot = 38,
         AckTimeout = 39,
+        /// The venue was asked for trades that are missing and does not have them (any more).
+        NotKept = 45,
+        /// More is missing than may be fetched.
+        TooMuch = 46,
         /// An independent snapshot at the same update id differs from the book.
         ShadowMismatch = 50,
         /// The venue's ticker of the same update id has other best levels than the book.
@@ -154,6 +158,8 @@ words! {
         Late = 2,
         /// A new snapshot: the book is right again, what it went through in between is lost.
         Snapshot = 3,
+        /// It was fetched over HTTP afterwards.
+        Rest = 4,
     }
     /// The rungs of recovery: what is tried to mend an instrument or a connection (STATUS of subject Recovery).
     Rung: u8 {
@@ -168,6 +174,8 @@ words! {
         SwitchVenue = 4,
         /// Another line of the same venue takes over.
         Line = 5,
+        /// Trades that were missed are fetched over HTTP.
+        Backfill = 6,
     }
     /// The quality of an interval in the coverage ledger.
     Quality: u8 {
@@ -188,6 +196,9 @@ words! {
 
 /// Last record of one venue message: readers never act on half a message.
 pub const F_LAST: u8 = 128;
+/// A TRADE that was fetched over HTTP after it was missed: it stands where its reply came, not where it happened. (Of books
+/// this bit is Databento's F_TOB, which no trade carries.)
+pub const F_BACKFILL: u8 = 64;
 /// Part of a snapshot, not a change.
 pub const F_SNAPSHOT: u8 = 32;
 /// `ts_recv` is not trustworthy (Databento).

@@ -12,7 +12,8 @@
 //! - `pulse`: whether a stream is silent or its market quiet;
 //! - `budget`: what the control thread grants out of the budgets of an address;
 //! - `lines`: redundant connections of one venue, merged;
-//! - `trades`: ids, replays, holes; `coverage`: the ledger of what is complete; `records`: the 64 bytes of each fact.
+//! - `trades`: ids, replays, holes, what is fetched of them afterwards;
+//! - `coverage`: the ledger of what is complete; `records`: the 64 bytes of each fact.
 
 pub mod arrows;
 mod books;
@@ -73,6 +74,7 @@ pub struct Session {
     /// The venue asked for patience: nothing is fetched before.
     fetch_after: Nanos,
     shadow: books::Shadow,
+    backfill: trades::Backfill,
     /// What it holds of the budget of fetches.
     purse: budget::Purse,
     round: coverage::Round,
@@ -106,6 +108,8 @@ struct Instrument {
     name: Box<str>,
     symbol: Box<str>,
     symbol_lower: Box<str>,
+    /// What the venue calls it over HTTP.
+    rest_symbol: Box<str>,
     depth: u32,
     /// A bit for each [`StreamName`].
     streams: u8,
@@ -134,6 +138,8 @@ pub struct Counters {
     pub messages: u64,
     pub records: u64,
     pub trades: u64,
+    /// Those of them that were missed and fetched over HTTP afterwards.
+    pub trades_backfilled: u64,
     pub checksums_passed: u64,
     pub checksums_failed: u64,
     /// Messages that carried no checksum where the plan has one.
@@ -198,6 +204,7 @@ impl Session {
             account: lines::Account::default(),
             fetch_after: 0,
             shadow: books::Shadow::default(),
+            backfill: trades::Backfill::default(),
             purse: budget::Purse::default(),
             round: coverage::Round::default(),
             next_id: 1,
@@ -275,6 +282,7 @@ impl Session {
             self.settle_books(out);
             self.settle_silence(out);
             self.settle_listing(out);
+            self.settle_backfill(out);
             if !self.unsettled {
                 break;
             }
@@ -290,6 +298,7 @@ impl Session {
             .chain(self.books_deadline())
             .chain(self.lines_deadline())
             .chain(self.listing_deadline())
+            .chain(self.backfill_deadline())
             .chain(self.coverage_deadline())
             .chain(self.silence_deadline())
             .filter(|&at| at != Nanos::MAX)
@@ -314,6 +323,7 @@ impl Session {
             Command::Unsubscribe { instrument_ids } => self.unsubscribe(&instrument_ids, out),
             Command::Resync { instrument_id } => self.resync_asked(instrument_id, out),
             Command::Reconnect => self.reconnect_all(out),
+            Command::Resume { trades } => self.resume_trades(&trades),
             Command::Token { connection, token, detail } => self.on_token(connection, token, &detail, out),
             Command::Note { reason, value, detail } => self.on_note(reason, value, &detail, out),
             Command::Drain => self.drain(out),

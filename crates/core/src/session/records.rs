@@ -169,8 +169,8 @@ pub fn levels(out: &mut Out, stamp: Stamp, message: &Message, changes: &[Change]
     changes.len() as u64
 }
 
-/// Appends a TRADE without F_LAST, which [`end_message`] sets on the last one that is written.
-pub fn trade(out: &mut Out, stamp: Stamp, instrument_id: u32, event: &TradeEvent, state: BookState) {
+/// Appends a TRADE without F_LAST, which [`end_message`] sets on the last one that is written. `mark` is a flag of its own.
+pub fn trade(out: &mut Out, stamp: Stamp, instrument_id: u32, event: &TradeEvent, state: BookState, mark: u8) {
     let altered = event.id_is_hash || event.price.altered || event.size.altered;
     out.record(&Trade {
         ts_event: event.ts_event,
@@ -183,7 +183,7 @@ pub fn trade(out: &mut Out, stamp: Stamp, instrument_id: u32, event: &TradeEvent
         venue: stamp.venue,
         action: Action::Trade as u8,
         side: event.side as u8,
-        flags: if altered { F_ALTERED } else { 0 } | if event.snapshot { F_SNAPSHOT } else { 0 },
+        flags: mark | if altered { F_ALTERED } else { 0 } | if event.snapshot { F_SNAPSHOT } else { 0 },
         price_scale: event.price.scale,
         size_scale: event.size.scale,
         state: state as u8,

@@ -74,6 +74,10 @@ pub enum Command {
         token: Option<String>,
         detail: String,
     },
+    /// The last trades in the log from earlier runs, as far as they are known: what came between was missed. It follows the start.
+    Resume {
+        trades: Vec<LastTrade>,
+    },
     /// A fact that the driver noticed: disk full or well again, the wall clock stepped (value in ns).
     Note {
         reason: u8,
@@ -82,6 +86,17 @@ pub enum Command {
     },
     /// Unsubscribes nothing, closes every connection, then is silent.
     Drain,
+}
+
+/// The trade with the largest id that a log holds of an instrument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastTrade {
+    pub instrument_id: u32,
+    pub id: u64,
+    /// UNDEF where only its id is known.
+    pub ts_event: Nanos,
+    /// When it came, or at the latest had come.
+    pub heard_at: Nanos,
 }
 
 /// What a session wishes the driver to do. Wishes are carried out in order, after the records are committed.
@@ -137,6 +152,9 @@ pub struct Plan {
     pub definitions_url: Option<String>,
     /// Trade ids of one instrument are consecutive: a jump is a gap, a repeat a duplicate.
     pub trade_ids_consecutive: bool,
+    /// How trades that are missing are fetched over HTTP; None: they stay missing. It needs consecutive ids.
+    #[serde(default)]
+    pub backfill: Option<BackfillPlan>,
     /// Text to send as an application-level ping (`{id}` is replaced), where the venue wants one.
     pub ping: Option<String>,
     pub timing: Timing,
@@ -184,6 +202,19 @@ impl Default for Lines {
     fn default() -> Self {
         Self { copies: 1, wanted: 1, hold_within: 0, rotate_every: 0 }
     }
+}
+
+/// Where past trades are fetched, a page at a time, the oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackfillPlan {
+    /// With `{symbol}` or `{rest_symbol}`; `{first}` is the first id that is wanted, `{end}` the one after the last, `{count}` how
+    /// many they are, `{since}` a time in ns just before the trade that precedes the first.
+    pub url: String,
+    /// Most trades in a reply.
+    pub page: u32,
+    /// Most trades that are asked for of one hole; what lies beyond stays missing.
+    pub trades_most: u32,
 }
 
 /// The budgets of an address that this venue has. What is not here is spent freely.
@@ -430,6 +461,9 @@ pub struct InstrumentPlan {
     /// The spelling on the wire where this protocol has another one (Kraken v1: `XBT/USD` for `BTC/USD`); else empty.
     #[serde(default)]
     pub wire_symbol: String,
+    /// The spelling over HTTP where that is another one (Kraken: `XBTUSD`); else empty.
+    #[serde(default)]
+    pub rest_symbol: String,
 }
 
 impl InstrumentPlan {

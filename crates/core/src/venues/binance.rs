@@ -3,6 +3,7 @@
 
 use super::binance_scan::scan_spot;
 use super::json::{malformed, Value};
+use super::past_trades;
 use super::scan::attempt;
 use crate::event::{
     Answer, BookEvent, Chain, Decode, DecodeError, Decoded, DefinitionEvent, Event, QuoteEvent, Row, Span, TradeEvent,
@@ -44,6 +45,9 @@ impl Decode for Binance {
 
     fn decode_reply(&mut self, body: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
         let reply = Value::of_frame(body)?;
+        if reply.is_array() {
+            return past_trades::read_binance(&reply, out);
+        }
         let [update, symbols] = reply.pick(["lastUpdateId", "symbols"])?;
         match (update, symbols) {
             (Some(update), _) => read_snapshot(&reply, &update, out),

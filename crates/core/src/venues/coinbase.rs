@@ -1,6 +1,7 @@
 //! Coinbase Exchange. Source: docs.cdp.coinbase.com/exchange/websocket-feed/channels.
 
 use super::json::{malformed, Value};
+use super::past_trades;
 use super::scan::{attempt, Scan};
 use crate::event::{
     Answer, BookEvent, Chain, Decode, DecodeError, Decoded, DefinitionEvent, Event, QuoteEvent, Row, Span, TradeEvent,
@@ -48,11 +49,15 @@ impl Decode for Coinbase {
         }
     }
 
-    /// GET /products gives a list of definitions, GET /products/{id} one, and an error {"message":"NotFound"}.
+    /// GET /products gives a list of definitions, GET /products/{id}/trades of trades, GET /products/{id} one definition, and
+    /// an error {"message":"NotFound"}.
     fn decode_reply(&mut self, body: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
         let reply = Value::of_frame(body)?;
         if reply.is_array() {
-            return reply.each(|product| read_definition(&product, out));
+            return reply.each(|item| match item.pick(["trade_id"])? {
+                [Some(_)] => past_trades::read_coinbase(&item, out),
+                [None] => read_definition(&item, out),
+            });
         }
         match reply.pick(["message"])? {
             [Some(text)] => out.events.push(Event::Error { text: text.span() }),

@@ -178,6 +178,22 @@ impl<'f> Value<'f> {
         jiter.finish().map_err(|error| self.broken(&error))
     }
 
+    /// Calls `each` with every key of an object and its value.
+    pub fn members(
+        &self,
+        mut each: impl FnMut(&[u8], Value<'f>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        let mut jiter = Jiter::new(&self.frame[self.start..self.end]);
+        let mut key = jiter.next_object_bytes().map_err(|error| self.broken(&error))?;
+        while let Some(name) = key {
+            let name = name.to_vec();
+            let value = self.take(&mut jiter)?;
+            each(&name, value)?;
+            key = jiter.next_key_bytes().map_err(|error| self.broken(&error))?;
+        }
+        jiter.finish().map_err(|error| self.broken(&error))
+    }
+
     /// The first `N` items of an array, which must have so many.
     pub fn items<const N: usize>(&self, what: &'static str) -> Result<[Value<'f>; N], DecodeError> {
         let mut items = [*self; N];

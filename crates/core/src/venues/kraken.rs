@@ -2,6 +2,7 @@
 
 use super::json::{malformed, Value};
 use super::kraken_scan::scan_frame;
+use super::past_trades;
 use super::scan::attempt;
 use crate::clock::Nanos;
 use crate::event::{
@@ -48,6 +49,11 @@ impl Decode for Kraken {
             }
             _ => read_error(&message, out),
         }
+    }
+
+    /// The one thing that is asked over HTTP: past trades.
+    fn decode_reply(&mut self, body: &[u8], out: &mut Decoded) -> Result<(), DecodeError> {
+        past_trades::read_kraken(&Value::of_frame(body)?, out)
     }
 }
 

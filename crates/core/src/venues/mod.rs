@@ -19,6 +19,7 @@ mod kraken_v1;
 mod kraken_v1_scan;
 mod lanes;
 mod listing;
+mod past_trades;
 mod scan;
 mod time;
 

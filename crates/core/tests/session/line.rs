@@ -215,6 +215,8 @@ pub struct LineVenue {
     /// What the list of instruments says, and how long it takes.
     pub list: String,
     pub list_delay: Nanos,
+    /// What requests for past trades are answered with, one after the other.
+    pub past_trades: Vec<(u16, Option<Nanos>, String)>,
     /// So many snapshots in band are lost.
     pub lose_snapshots: u32,
     pub latency: Nanos,
@@ -240,6 +242,7 @@ impl LineVenue {
             fetch_delay: 5 * MILLISECOND,
             list: String::new(),
             list_delay: 5 * MILLISECOND,
+            past_trades: Vec::new(),
             lose_snapshots: 0,
             latency: 5 * MILLISECOND,
             app_pings: true,
@@ -366,6 +369,10 @@ impl LineVenue {
         if url == LIST_URL {
             return (self.list_delay, 200, None, self.list.clone().into_bytes());
         }
+        if url.starts_with("trades://") {
+            let (status, retry_after, body) = self.past_trades.remove(0);
+            return (self.fetch_delay, status, retry_after, body.into_bytes());
+        }
         let symbol = url.rsplit('/').next().unwrap();
         let Some(market) = self.markets.get(symbol) else {
             return (self.fetch_delay, 404, None, b"no such symbol".to_vec());
@@ -391,6 +398,7 @@ pub fn instrument(id: u32, symbol: &str, streams: &[StreamName]) -> InstrumentPl
         price_scale: 255,
         size_scale: 255,
         wire_symbol: String::new(),
+        rest_symbol: String::new(),
     }
 }
 
@@ -422,6 +430,7 @@ pub fn plan(rule: Acknowledged, book: BookPlan, symbols: &[&str]) -> Plan {
         book,
         definitions_url: None,
         trade_ids_consecutive: true,
+        backfill: None,
         ping: Some("ping {id}".into()),
         hashes: HashPlan::default(),
         shadow_every: 0,

@@ -34,6 +34,7 @@ fn instrument(id: u32, symbol: &str, depth: u32) -> InstrumentPlan {
         price_scale: 255,
         size_scale: 255,
         wire_symbol: String::new(),
+        rest_symbol: String::new(),
     }
 }
 

@@ -37,7 +37,8 @@ impl PyVirtualLoop {
     fn new(log: &LogHandle, lane: &str, plan: &[u8], at: Nanos, seed: u64) -> PyResult<Self> {
         let parsed: Plan = from_json(plan)?;
         let disk = WorldDisk::default();
-        let engine = log.engine_on(Arc::new(disk.clone()), lane, None, parsed, seed)?;
+        let mut engine = log.engine_on(Arc::new(disk.clone()), lane, None, parsed.clone(), seed)?;
+        log.resume(lane, &parsed, &mut engine)?;
         let reader = LaneReader::open_in(&log.directory, lane, Position::End);
         let reader = reader.map_err(|error| read_error("", lane, &error))?;
         let (driver, wishes) =

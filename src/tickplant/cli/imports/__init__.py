@@ -129,6 +129,7 @@ def import_plan(venue: Venue, instruments: dict[str, int], settings: VenueSettin
         timing=msgspec.structs.replace(plan.timing, **never),
         ping=None,
         definitions_url=None,
+        backfill=None,
     )
     plain: dict[str, object] = msgspec.to_builtins(silent)
     return plain

@@ -25,6 +25,7 @@ from tickplant.sim.venues.binance_streams import (
 )
 
 _PRINTED_SCALE = 8
+_TRADES_MOST = 1000
 _LEVELS_MOST = 5000
 _INVALID_SYMBOL = HttpReply(400, '{"code":-1121,"msg":"Invalid symbol."}')
 _NO_SYMBOL = HttpReply(
@@ -62,6 +63,8 @@ class Binance(BinanceStreams):
                 return self._exchange_info(asked, now_ns)
             case "/api/v3/depth":
                 return self._snapshot(asked)
+            case "/api/v3/trades" | "/api/v3/historicalTrades":
+                return self._trades(asked, by_id=path.endswith("historicalTrades"))
         return HttpReply(404, '{"code":-1000,"msg":"Path not found."}')
 
     def _route(self, path: str) -> str:
@@ -80,6 +83,18 @@ class Binance(BinanceStreams):
         listing = self.market.listings[self.market.index_of[asked["symbol"]]]
         bids, asks = (self._rows(listing, listing.book.levels(side, min(limit, _LEVELS_MOST))) for side in (BID, ASK))
         return HttpReply(200, f'{{"lastUpdateId":{listing.update_id},"bids":[{bids}],"asks":[{asks}]}}')
+
+    def _trades(self, asked: dict[str, str], *, by_id: bool) -> HttpReply:
+        limit, first = whole_number(asked.get("limit"), 500), whole_number(asked.get("fromId"), 0)
+        if not asked.get("symbol"):
+            return _NO_SYMBOL
+        if asked["symbol"] not in self.market.index_of:
+            return _INVALID_SYMBOL
+        if limit is None or first is None:
+            return _BAD_LIMIT
+        index, most = self.market.index_of[asked["symbol"]], min(limit, _TRADES_MOST)
+        past = self.past.from_id(index, first, most) if by_id and first else self.past.newest(index, most)
+        return HttpReply(200, self._past_trades(self.market.listings[index], past, ',"isBestMatch":true'))
 
     def _depth(self, listing: Listing, batch: Batch, rows: tuple[Rows, Rows], at_ns: int) -> str:
         bids, asks = (self._rows(listing, side) for side in rows)

@@ -17,8 +17,9 @@ from urllib.parse import unquote
 from tickplant.clock import MILLISECOND_NS, SECOND_NS
 from tickplant.sim.market import Listing, Market, Step, Trade
 from tickplant.sim.matching import ASK, BID
+from tickplant.sim.past_trades import Past
 from tickplant.sim.statistics import Statistics
-from tickplant.sim.venue import Close, Message, Outbox, Subscribers, Venue, milliseconds, parameters
+from tickplant.sim.venue import Close, Message, Outbox, Subscribers, Venue, decimal_text, milliseconds, parameters
 
 Rows = list[tuple[int, int]]
 _BAD_JSON = {"code": 3, "msg": "Invalid JSON: expected value at line 1 column 1"}
@@ -208,6 +209,20 @@ class BinanceStreams(Venue):
 
     def _rows(self, listing: Listing, rows: Rows) -> str:
         return ",".join([f'["{price}","{size}"]' for price, size in (self.printed(listing, *row) for row in rows)])
+
+    def _past_trades(self, listing: Listing, past: list[Past], more: str = "") -> str:
+        """The body of a REST list of trades, oldest first."""
+        rows = []
+        for time_ns, trade in past:
+            price, size = self.printed(listing, trade.price, trade.size)
+            quoted = decimal_text(
+                trade.price * trade.size, listing.instrument.price_scale + listing.instrument.size_scale
+            )
+            rows.append(
+                f'{{"id":{trade.id},"price":"{price}","qty":"{size}","quoteQty":"{quoted}",'
+                f'"time":{milliseconds(time_ns)},"isBuyerMaker":{boolean(trade.side == ASK)}{more}}}'
+            )
+        return f"[{','.join(rows)}]"
 
     def _touch(self, listing: Listing, statistics: Statistics) -> str:
         """The best levels as `bookTicker` prints them: b, B, a, A."""

@@ -26,6 +26,8 @@ from tickplant.sim.venues.binance_streams import (
     whole_number,
 )
 
+_TRADES_MOST = 1000
+_NO_KEY = HttpReply(401, '{"code":-2014,"msg":"API-key format invalid."}')
 _LIMITS = (5, 10, 20, 50, 100, 500, 1000)
 _CATEGORIES = {"/public": ("depth", "bookTicker", "trade"), "/market": ("aggTrade",), "/private": ()}
 _INVALID_SYMBOL = HttpReply(400, '{"code":-1121,"msg":"Invalid symbol."}')
@@ -76,6 +78,10 @@ class BinanceUsdm(BinanceStreams):
                 return self._exchange_info(now_ns)
             case "/fapi/v1/depth":
                 return self._snapshot(parameters(query), now_ns)
+            case "/fapi/v1/trades":
+                return self._trades(parameters(query))
+            case "/fapi/v1/historicalTrades":
+                return _NO_KEY
         return HttpReply(404, '{"code":-5000,"msg":"Path is invalid."}')
 
     def _route(self, path: str) -> str:
@@ -104,6 +110,17 @@ class BinanceUsdm(BinanceStreams):
             f'{{"lastUpdateId":{listing.update_id},"E":{milliseconds(now_ns)},"T":{milliseconds(self.now_ns)},'
             f'"bids":[{bids}],"asks":[{asks}]}}',
         )
+
+    def _trades(self, asked: dict[str, str]) -> HttpReply:
+        limit = whole_number(asked.get("limit"), 500)
+        if not asked.get("symbol"):
+            return _NO_SYMBOL
+        if asked["symbol"] not in self.market.index_of:
+            return _INVALID_SYMBOL
+        if limit is None or limit > _TRADES_MOST:
+            return _BAD_LIMIT
+        index = self.market.index_of[asked["symbol"]]
+        return HttpReply(200, self._past_trades(self.market.listings[index], self.past.newest(index, limit)))
 
     def _depth(self, listing: Listing, batch: Batch, rows: tuple[Rows, Rows], at_ns: int) -> str:
         bids, asks = (self._rows(listing, side) for side in rows)

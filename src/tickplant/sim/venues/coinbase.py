@@ -19,6 +19,7 @@ from tickplant.sim.statistics import Statistics
 from tickplant.sim.venue import Close, HttpReply, Message, Outbox, Subscribers, Venue, decimal_text, parameters
 
 _BATCH_NS = 50 * MILLISECOND_NS
+_PAGE_MOST = 1000
 _SUBSCRIBE_WITHIN_NS = 5 * SECOND_NS
 # As asked for, and as listed in answers.
 _CHANNELS = {
@@ -89,6 +90,8 @@ class Coinbase(Venue):
         index = self.market.index_of[parts[1]]
         if len(parts) == 2:
             return HttpReply(200, _json(_product(instruments[index])))
+        if parts[2] == "trades":
+            return self._trades(index, parameters(query))
         if parts[2] != "book":
             return HttpReply(404, '{"message":"NotFound"}')
         return HttpReply(200, self._rest_book(index, 1 if parameters(query).get("level", "1") == "1" else None, now_ns))
@@ -228,6 +231,21 @@ class Coinbase(Venue):
             f'{{"type":"heartbeat","sequence":{self._sequence(index, listing.trade_id)},'
             f'"last_trade_id":{listing.trade_id},"product_id":"{listing.instrument.symbol}","time":"{rfc3339(at_ns)}"}}'
         )
+
+    def _trades(self, index: int, asked: dict[str, str]) -> HttpReply:
+        """A page of past trades, newest first; `after` an id are the older ones, `before` it the newer."""
+        numbers = [asked.get(name, default) for name, default in (("limit", "1000"), ("after", "0"), ("before", "0"))]
+        if not all(number.isdecimal() for number in numbers):
+            return HttpReply(400, '{"message":"Invalid pagination"}')
+        limit, after, before = (int(number) for number in numbers)
+        most = min(limit, _PAGE_MOST)
+        past = self.past.before_id(index, after, most) if after else self.past.newest(index, most)
+        listing, rows = self.market.listings[index], []
+        for time_ns, trade in reversed([past for past in past if past.trade.id > before]):
+            price, size = self.printed(listing, trade.price, trade.size)
+            side = "buy" if trade.side == ASK else "sell"
+            rows.append({"trade_id": trade.id, "side": side, "size": size, "price": price, "time": rfc3339(time_ns)})
+        return HttpReply(200, _json(rows))
 
     def _rest_book(self, index: int, depth: int | None, now_ns: int) -> str:
         listing = self.market.listings[index]

@@ -102,7 +102,7 @@ class Kraken(Venue):
                 return HttpReply(200, '{"error":["EAPI:Invalid key"]}')
             if method == "POST" and path == "/0/private/GetWebSocketsToken":
                 return self._tokens.issue(now_ns)
-        return kraken_rest.answer(self.market, path, query, now_ns)
+        return kraken_rest.answer(self.market, self.past, path, query, now_ns)
 
     def _symbol_channel(self, connection: int, request: dict[str, Any], symbol: Any, now_ns: int) -> list[Message]:
         """Answers for one symbol of a request: the acknowledgement, then the snapshot."""

@@ -8,14 +8,17 @@ from typing import Any
 from tickplant.clock import SECOND_NS, rfc3339
 from tickplant.sim.market import Instrument, Listing, Market
 from tickplant.sim.matching import ASK, BID
+from tickplant.sim.past_trades import PastTrades
 from tickplant.sim.venue import HttpReply, decimal_text, parameters
 
+_TRADES_MOST = 1000
+_SECONDS_DIGITS = 11
 _OLD_NAMES = {"BTC": "XBT", "DOGE": "XDG"}
 # Assets of the first years have an X (crypto) or Z (cash) before their name.
 _PREFIXED = {"XBT", "XDG", "ETH", "ETC", "LTC", "XLM", "XRP", "ZEC", "USD"}
 
 
-def answer(market: Market, path: str, query: str, now_ns: int) -> HttpReply:
+def answer(market: Market, past: PastTrades, path: str, query: str, now_ns: int) -> HttpReply:
     """The answer to a public GET below `/0/public/`; the venue's own error shape for what there is not."""
     asked = parameters(query)
     match path.removeprefix("/0/public/"):
@@ -36,6 +39,11 @@ def answer(market: Market, path: str, query: str, now_ns: int) -> HttpReply:
             count = asked.get("count", "100")
             depth = min(500, int(count)) if count.isdigit() else 100
             return _result({_pair(chosen[0]): _depth(listing, depth, now_ns)})
+        case "Trades":
+            chosen = _chosen(market, asked.get("pair"))
+            if not chosen or not asked.get("pair"):
+                return _unknown_pair()
+            return _trades(market, past, chosen[0], asked)
     return HttpReply(404, '{"error":["EGeneral:Unknown method"]}')
 
 
@@ -125,6 +133,29 @@ def _depth(listing: Listing, count: int, now_ns: int) -> dict[str, Any]:
         ]
         for name, side in (("asks", ASK), ("bids", BID))
     }
+
+
+def _trades(market: Market, past: PastTrades, instrument: Instrument, asked: dict[str, str]) -> HttpReply:
+    """Trades after the time `since` (ns, or seconds where it is short), oldest first; without it the newest."""
+    count, since = asked.get("count", str(_TRADES_MOST)), asked.get("since", "0")
+    if not (count.isdecimal() and since.isdecimal()):
+        return HttpReply(200, '{"error":["EGeneral:Invalid arguments"]}')
+    index, most = market.index_of[instrument.symbol], min(int(count), _TRADES_MOST)
+    since_ns = int(since) * (SECOND_NS if len(since) <= _SECONDS_DIGITS else 1)
+    found = past.since(index, since_ns, most) if since_ns else past.newest(index, most)
+    rows = [
+        f'["{decimal_text(trade.price, instrument.price_scale)}","{decimal_text(trade.size, instrument.size_scale)}",'
+        f'{_seconds(time_ns)},"{"s" if trade.side == ASK else "b"}","m","",{trade.id}]'
+        for time_ns, trade in found
+    ]
+    last = found[-1].time_ns if found else since_ns
+    body = f'{{"error":[],"result":{{"{_pair(instrument)}":[{",".join(rows)}],"last":"{last}"}}}}'
+    return HttpReply(200, body)
+
+
+def _seconds(time_ns: int) -> str:
+    """Seconds with seven decimals, the last of them rounded down, as the venue prints the times of trades."""
+    return f"{time_ns // SECOND_NS}.{time_ns % SECOND_NS // 100:07d}"
 
 
 def _result(result: dict[str, Any]) -> HttpReply:

@@ -76,11 +76,14 @@ pub struct Loop {
     orders: Inbox<Order>,
     requests: Outbox<Request>,
     /// This loop's own: a venue whose HTTP hangs holds up no other. One for snapshots, and one for the long list of
-    /// instruments, which holds up no snapshot; each only where the plan fetches such.
+    /// instruments and one for missed trades, which hold up no snapshot; each only where the plan fetches such.
     snapshots: Option<(Fetcher, FetchPort)>,
     definitions: Option<(Fetcher, FetchPort)>,
     definitions_url: Option<String>,
     wanted: WantedNames,
+    past_trades: Option<(Fetcher, FetchPort)>,
+    /// What the address of every snapshot begins with.
+    snapshot_url: Option<String>,
     close_within: Nanos,
     epoll: OwnedFd,
     clock: SystemClock,
@@ -116,11 +119,18 @@ impl Loop {
         };
         let wanted = WantedNames::default();
         wanted.add(&plan.instruments);
-        let snapshots = start(matches!(plan.book.snapshot, Snapshot::Fetched { .. }), None)?;
+        let snapshot_url = match &plan.book.snapshot {
+            Snapshot::Fetched { url } => url.split('{').next().map(str::to_owned),
+            Snapshot::InBand => None,
+        };
+        let snapshots = start(snapshot_url.is_some(), None)?;
         let definitions = start(plan.definitions_url.is_some(), Some(wanted.shorten(&plan.decoder)))?;
+        let past_trades = start(plan.backfill.is_some(), None)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
         let bell = (orders.bell().as_fd().as_raw_fd(), ORDERS);
-        for (fd, token) in snapshots.iter().chain(&definitions).map(|(_, port)| (port.fd(), REPLIES)).chain([bell]) {
+        for (fd, token) in
+            snapshots.iter().chain(&definitions).chain(&past_trades).map(|(_, port)| (port.fd(), REPLIES)).chain([bell])
+        {
             // SAFETY: the descriptor belongs to the bell or the port, which the loop owns as long as the epoll.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             let added = epoll::add(&epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN);
@@ -139,6 +149,8 @@ impl Loop {
             definitions,
             definitions_url: plan.definitions_url.clone(),
             wanted,
+            past_trades,
+            snapshot_url,
             close_within: plan.timing.close_timeout,
             epoll,
             clock: SystemClock::new(),
@@ -163,6 +175,9 @@ impl Loop {
         let at = self.clock.now();
         self.engine.take(at, Input::Start { plan, seed })?;
         self.say_lead(at, lead)?;
+        if let Some(command) = self.engine.resume() {
+            self.engine.take(at, Input::Command(command))?;
+        }
         self.take_place(at)?;
         self.settle(at)?;
         let mut events = Vec::with_capacity(EVENTS);

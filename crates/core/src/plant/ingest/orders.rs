@@ -65,7 +65,7 @@ impl Loop {
     }
 
     pub(super) fn next_reply(&mut self) -> Option<FetchReply> {
-        let mut ports = self.snapshots.iter_mut().chain(&mut self.definitions);
+        let mut ports = self.snapshots.iter_mut().chain(&mut self.definitions).chain(&mut self.past_trades);
         ports.find_map(|(_, port)| port.next_reply())
     }
 }

@@ -16,8 +16,11 @@ impl Loop {
                 self.requests.pass_on(&wish, url);
             }
             Wish::Fetch { request, url } => {
-                let listing = self.definitions_url.as_ref() == Some(&url);
-                let fetcher = if listing { &self.definitions } else { &self.snapshots };
+                let fetcher = match &self.snapshot_url {
+                    _ if self.definitions_url.as_ref() == Some(&url) => &self.definitions,
+                    Some(start) if url.starts_with(start) => &self.snapshots,
+                    _ => &self.past_trades,
+                };
                 let queued = fetcher
                     .as_ref()
                     .is_some_and(|(_, port)| port.fetch(FetchRequest { request, url, headers: Vec::new() }).is_ok());

@@ -255,7 +255,7 @@ impl Session {
             let wait = reply.retry_after.unwrap_or(self.plan.timing.backoff_most);
             out.wishes.push(Wish::Hold { budget: Budget::Fetches, connection: 0, wait });
         }
-        if self.on_listing_reply(reply, out) || self.shadow_reply(reply, out) {
+        if self.on_listing_reply(reply, out) || self.shadow_reply(reply, out) || self.backfill_reply(reply, out) {
             return;
         }
         let Reply { request, status, retry_after, body } = reply;

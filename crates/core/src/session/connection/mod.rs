@@ -474,6 +474,7 @@ mod tests {
             },
             definitions_url: None,
             trade_ids_consecutive: false,
+            backfill: None,
             ping: None,
             hashes: super::super::HashPlan::default(),
             shadow_every: 0,

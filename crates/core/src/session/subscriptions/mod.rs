@@ -150,11 +150,13 @@ impl Session {
             self.symbols.add(plan.wire().as_bytes());
             let scales = (plan.price_scale, plan.size_scale);
             let merge = self.merge_of();
+            let rest_symbol = if plan.rest_symbol.is_empty() { plan.wire() } else { &plan.rest_symbol };
             self.instruments.push(Instrument {
                 id: plan.id,
                 name: plan.symbol.as_str().into(),
                 symbol: plan.wire().into(),
                 symbol_lower: plan.wire().to_lowercase().into(),
+                rest_symbol: rest_symbol.into(),
                 depth: plan.depth,
                 streams,
                 holders: 1,
@@ -170,6 +172,7 @@ impl Session {
                 definition: 0,
                 counters: Counters::default(),
             });
+            self.instruments.last_mut().into_iter().for_each(|instrument| self.backfill.resume(instrument));
             return true;
         };
         let instrument = &mut self.instruments[slot as usize];

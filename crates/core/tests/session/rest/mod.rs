@@ -1,5 +1,7 @@
 //! What is fetched beside snapshots: the list of instruments.
 
+mod backfill;
+
 use crate::books::{scene, Way};
 use crate::driver::Rig;
 use crate::line::{self, LineDecoder, LineVenue, LIST_URL};

@@ -1,4 +1,9 @@
-//! Trades: continuity by consecutive ids, replays that fill holes, duplicates that are dropped and counted.
+//! Trades: continuity by consecutive ids, replays that fill holes, duplicates that are dropped and counted; [`backfill`]
+//! fetches what is missing.
+
+mod backfill;
+
+pub(super) use backfill::Backfill;
 
 use super::records::{self, Hole, Stamp};
 use super::types::Out;
@@ -7,7 +12,8 @@ use crate::clock::Nanos;
 use crate::event::{Event, TradeEvent};
 use crate::record::{BookState, Reason, Repair, Stream, UNDEF_U64};
 use crate::session::symbols::Slot;
-use crate::session::types::{Connection, StreamName};
+use crate::session::types::{Connection, LastTrade, StreamName};
+use backfill::Job;
 
 /// Holes that are remembered at most, so that trades that come late or again can fill them. The oldest is forgotten first.
 const HOLES_MOST: usize = 64;
@@ -39,11 +45,43 @@ pub(super) struct TradeStream {
     duplicates_in_row: u32,
     /// It was unsubscribed: what is missing until the next trade was not wanted.
     pub(super) left: bool,
+    /// `last` is of an earlier run: what is missing until the next trade was missed while nothing ran.
+    resumed: bool,
+    /// The newest hole, which may be fetched.
+    wanted: Option<Job>,
 }
 
 impl TradeStream {
     pub(super) fn new() -> Self {
-        Self { last: UNDEF_U64, ts_last: UNDEF_U64, holes: Vec::new(), duplicates_in_row: 0, left: false }
+        Self {
+            last: UNDEF_U64,
+            ts_last: UNDEF_U64,
+            holes: Vec::new(),
+            duplicates_in_row: 0,
+            left: false,
+            resumed: false,
+            wanted: None,
+        }
+    }
+
+    /// The stream where an earlier run left it.
+    fn resumed(last: &LastTrade) -> Self {
+        Self { last: last.id, ts_last: last.ts_event, resumed: true, ..Self::new() }
+    }
+
+    /// What is still missing between two ids (inclusive), as spans of ids, ascending.
+    fn missing(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
+        let within = self.holes.iter().map(|&(from, to)| (from.max(first), to.min(last)));
+        let mut spans: Vec<_> = within.filter(|(from, to)| from <= to).collect();
+        spans.sort_unstable();
+        spans
+    }
+
+    /// Whether a trade of a known id is news all the same, being later than the last one (`before`): ids go with time, so
+    /// the venue began anew while nothing ran.
+    fn began_anew(&self, trade: &TradeEvent, before: Nanos) -> bool {
+        let dated = before != UNDEF_U64 && trade.ts_event != UNDEF_U64;
+        self.resumed && dated && trade.id <= self.last && trade.ts_event > before
     }
 
     /// Places a trade by its consecutive id and remembers it.
@@ -79,6 +117,12 @@ impl TradeStream {
     /// Whether an id lies in a hole that was told.
     pub(super) fn is_missing(&self, id: u64) -> bool {
         self.holes.iter().any(|&(first, last)| first <= id && id <= last)
+    }
+
+    fn begin_anew(&mut self, id: u64) -> Place {
+        self.holes.clear();
+        self.last = id;
+        Place::Restart
     }
 
     /// Takes an id out of the holes; false where it is in none.
@@ -154,13 +198,17 @@ impl Session {
         let mut written = None;
         let mut filled: Option<Filled> = None;
         let first_ever = instrument.trades.last == UNDEF_U64;
+        let before = instrument.counters.trades;
         let mut open = false;
         for event in events {
             let Event::Trade(trade) = event else { continue };
             let state = instrument.place_trade(trade, consecutive, first_ever, stamp, &mut filled, out);
+            if self.plan.backfill.is_some() && instrument.trades.wanted.is_some() {
+                self.backfill.want(slot, instrument.trades.wanted.take(), self.now);
+            }
             if let Some(state) = state {
                 written = Some(out.lines.len());
-                records::trade(out, stamp, instrument.id, trade, state);
+                records::trade(out, stamp, instrument.id, trade, state, 0);
                 instrument.counters.trades += 1;
                 instrument.counters.records += 1;
             }
@@ -175,7 +223,11 @@ impl Session {
         instrument.counters.messages += u64::from(open);
         written.into_iter().for_each(|line| records::end_message(out, line));
         instrument.tell_filled(stamp, &mut filled, out);
-        instrument.ledger.heard(Stream::Trades, stamp.at);
+        // What is known already proves nothing of what came after it.
+        if instrument.counters.trades > before {
+            instrument.ledger.heard(Stream::Trades, stamp.at);
+        }
+        self.unsettled |= self.backfill.is_wanted(self.now);
     }
 }
 
@@ -201,7 +253,10 @@ impl Instrument {
             return (!known).then_some(BookState::Live);
         }
         let before_id = self.trades.last;
-        let place = self.trades.place(trade.id, trade.snapshot);
+        let place = match self.trades.began_anew(trade, before) {
+            true => self.trades.begin_anew(trade.id),
+            false => self.trades.place(trade.id, trade.snapshot),
+        };
         let refilled = match place {
             Place::Fills => true,
             // What a replay brings beyond the last known trade was missed while nobody was subscribed.
@@ -211,6 +266,7 @@ impl Instrument {
         let mut hole = None;
         match place {
             Place::After { first, last } if self.trades.left => hole = Some((first, last, Reason::Unsubscribed)),
+            Place::After { first, last } if self.trades.resumed => hole = Some((first, last, Reason::Restarted)),
             Place::After { first, last } => hole = Some((first, last, Reason::TradeIdGap)),
             Place::Restart => hole = Some((UNDEF_U64, UNDEF_U64, Reason::Restarted)),
             Place::Duplicate => {
@@ -221,13 +277,15 @@ impl Instrument {
             Place::Fills => self.trades.ts_last = before,
             Place::Next => self.ledger.trade_next(trade.id, trade.snapshot, stamp, out),
         }
-        self.trades.left = false;
+        (self.trades.left, self.trades.resumed) = (false, false);
         if let Some((first, last, cause)) = hole {
             self.tell_filled(stamp, filled, out);
             self.counters.gaps += u64::from(cause != Reason::Unsubscribed);
             self.ledger.trade_hole((first, last), cause, before_id, stamp, out);
             self.counters.records += 1;
             records::gap(out, stamp, &self.trade_hole((first, last), cause, (before, trade.ts_event), Repair::None));
+            let fetched = cause != Reason::Unsubscribed && first != UNDEF_U64;
+            self.trades.wanted = fetched.then(|| Job::new((first, last), (before, trade.ts_event)));
         }
         if refilled {
             let from = if trade.snapshot { Repair::Replay } else { Repair::Late };
