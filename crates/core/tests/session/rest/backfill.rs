@@ -40,8 +40,10 @@ fn ids(rig: &Rig, flag: u8) -> Vec<u64> {
     rig.records::<Trade>().iter().filter(marked).map(|trade| trade.r#ref).collect()
 }
 
-/// (first, last, why it is missing or what filled it).
-fn gaps(rig: &Rig) -> Vec<(u64, u64, Reason, Repair)> {
+/// Of a GAP: first, last, why it is missing, what filled it.
+type Told = (u64, u64, Reason, Repair);
+
+fn gaps(rig: &Rig) -> Vec<Told> {
     let line = |gap: &Gap| {
         let repair = Repair::from_number(gap.repaired_from).unwrap();
         (gap.sequence, gap.last, Reason::from_number(gap.cause).unwrap(), repair)
@@ -97,7 +99,7 @@ fn a_trade_that_comes_live_while_it_is_fetched_is_written_once() {
 }
 
 /// A reply by itself, and what becomes of a hole from 11 to 13 when every further one is the same.
-fn given_up(reply: (u16, Option<u64>, &str)) -> (usize, Vec<Reason>, Vec<(u64, u64, Reason, Repair)>) {
+fn given_up(reply: (u16, Option<u64>, &str)) -> (usize, Vec<Reason>, Vec<Told>) {
     let mut rig = rig(&vec![reply; 9]);
     rig.frame(0, "trade AAA 10 10000000000 l\ntrade AAA 14 10000000014 l");
     rig.run(400 * SECOND);
