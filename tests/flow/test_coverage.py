@@ -54,7 +54,7 @@ def test_a_recording_is_complete_and_a_removed_line_is_a_gap_with_its_numbers(re
     assert json.loads(_native.rebuild(log.path, "binance"))["first_difference"] is None
 
 
-async def test_a_killed_plant_leaves_a_hole_that_nothing_covers(tmp_path):
+async def test_a_killed_plant_leaves_a_hole_in_its_books_and_its_trades_are_fetched(tmp_path):
     log = tmp_path / "log"
     async with simulated(["kraken"], rate=100) as server:
         address = server.addresses["kraken"]
@@ -79,24 +79,30 @@ async def test_a_killed_plant_leaves_a_hole_that_nothing_covers(tmp_path):
                 return False  # The log, or the instrument's number, is not there yet.
             return ledger.nanoseconds(Stream.BOOK)[Quality.COMPLETE] > nanoseconds
 
+        def trades_whole(at: int) -> bool:
+            """What was traded at a time has been fetched, or the ids prove that nothing was."""
+            trades = [one for one in Log.open(log).coverage(name) if one.stream is Stream.TRADES]
+            return any(one.quality is Quality.COMPLETE and one.start <= at < one.end for one in trades)
+
         async with process(PLANT, flags) as plant:
             await until(lambda: complete_for(500_000_000, 0))
             plant.send_signal(signal.SIGKILL)
             await plant.wait()
         first = Log.open(log).coverage(name)
         async with process(PLANT, flags) as plant:
-            await until(lambda: complete_for(500_000_000, first.end))
+            await until(lambda: complete_for(500_000_000, first.end) and trades_whole(first.end))
             await asyncio.to_thread(send_command, log / "plant.sock", {"do": "drain"})
             assert await plant.wait() == 0
     ledger = Log.open(log).coverage(name)
-    for stream in (Stream.BOOK, Stream.TRADES):
-        before = [one for one in ledger if one.stream is stream and one.start < first.end]
-        after = [one for one in ledger if one.stream is stream and one.start >= first.end]
-        for part in (before, after):
-            assert [one.quality for one in part][:2] == [Quality.GAP, Quality.COMPLETE], stream
-        # By the plants' own clock: nothing is said of the time between the two.
-        assert before[-1].end <= first.end < after[0].start
-        assert all(a.end == b.start for a, b in pairwise(before)), "no other hole"
+    before = [one for one in ledger if one.stream is Stream.BOOK and one.start < first.end]
+    after = [one for one in ledger if one.stream is Stream.BOOK and one.start >= first.end]
+    for part in (before, after):
+        assert [one.quality for one in part][:2] == [Quality.GAP, Quality.COMPLETE]
+    # By the plants' own clock: nothing is said of the book of the time between the two.
+    assert before[-1].end <= first.end < after[0].start
+    assert all(a.end == b.start for a, b in pairwise(before)), "no other hole"
+    ids = sorted(trade.ref for batch in Log.open(log).records(name, schema="trades") for trade in batch)
+    assert ids == list(range(ids[0], ids[-1] + 1)), "every trade once, those of the time between included"
     assert json.loads(_native.rebuild(str(log), "kraken"))["first_difference"] is None
 
 
