@@ -115,10 +115,11 @@ MUTANTS = [
         "=> hole = Some((first, last, Reason::TradeIdGap)).filter(|_| last < first),",
     ),
     Mutant(
-        "fetched trade recorded whether it is known or not",
+        "fetched trade recorded twice",
         f"{SESSION}/trades/backfill.rs",
-        "                instrument.counters.duplicates += 1;\n                continue;",
-        "                instrument.counters.duplicates += 1;",
+        "            instrument.counters.trades_backfilled += 1;\n",
+        "            instrument.counters.trades_backfilled += 1;\n"
+        "            records::trade(out, stamp, instrument.id, trade, BookState::Live, F_BACKFILL);\n",
     ),
     Mutant(
         "trades before a restart forgotten",
