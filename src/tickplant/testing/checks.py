@@ -15,7 +15,7 @@ from collections import deque
 from typing import NamedTuple
 
 from tickplant.clock import SECOND_NS
-from tickplant.records import Action, BookState, Kind, Reason, Repair, Side, Stream, Subject
+from tickplant.records import Action, BookState, Kind, Reason, Repair, Side, Stream, Subject, SubscriptionState
 from tickplant.sim.market import Listing
 from tickplant.sim.matching import ASK, BID
 from tickplant.testing.reports.wounds import Sign, gap_sign
@@ -76,8 +76,10 @@ class Checked:
         self.trade_first = 0
         self.gaps: list[tuple[int, int]] = []
         self.wanted = True
-        self.heard_ns = 0
-        """When a whole book message last reached the plant."""
+        self.heard_ns: dict[int, int] = {}
+        """When a whole book message last reached the plant, by connection."""
+        self.uncarried: set[int] = set()
+        """Connections on which the plant told that the book is not subscribed: what they bring does not count."""
         self.filled_last = 0
         self.is_behind = False
         self._touched: list[Key] = []
@@ -93,6 +95,12 @@ class Checked:
         """The plant begins anew: books are closed, and what is fetched of trades begins anew too."""
         self.state, self.since_ns = int(BookState.CLOSED), now_ns
         self.filled_last = 0
+        self.uncarried.clear()
+
+    def is_heard(self, now_ns: int) -> bool:
+        """Whether the book was heard just now on a connection that carries it."""
+        carried = (at_ns for connection, at_ns in self.heard_ns.items() if connection not in self.uncarried)
+        return now_ns - max(carried, default=0) < _HEARD_NS
 
     def is_as_traded(self, id_: int, price: tuple[int, int], size: tuple[int, int]) -> bool:
         """Whether a trade was recorded with the price and size (mantissa and scale) that it had."""
@@ -316,18 +324,24 @@ class Checker:
                 self.instruments[id_].gaps.append((first, last))
 
     def _statuses(self, now_ns: int, data: bytes) -> None:
-        for _, ts_recv, _, _, _, _, id_, _, subject, previous, _, current, reason, _, _ in _STATUS.iter_unpack(data):
+        for fields in _STATUS.iter_unpack(data):
+            _, ts_recv, _, _, detail, _, id_, _, subject, previous, _, current, reason, _, connection = fields
             self._received(now_ns, ts_recv, id_)
             self.signs.append(Sign(now_ns, subject, id_, previous, current, reason))
             self.counts["states"] += 1
-            if subject != Subject.BOOK or id_ not in self.instruments:
+            if id_ not in self.instruments:
                 continue
             checked = self.instruments[id_]
+            if subject == Subject.SUBSCRIPTION and detail == Stream.BOOK:
+                is_there = current in (SubscriptionState.REQUESTED, SubscriptionState.ACTIVE)
+                (checked.uncarried.discard if is_there else checked.uncarried.add)(connection)
+            if subject != Subject.BOOK:
+                continue
             if previous != checked.state:
                 known = BookState(checked.state).name
                 self.say(now_ns, "states", id_, f"a move from {BookState(previous).name}, and the state was {known}")
             is_silent = current == BookState.STALE and reason == Reason.SILENT
-            if is_silent and now_ns - checked.heard_ns < _HEARD_NS:
+            if is_silent and checked.is_heard(now_ns):
                 self.say(now_ns, "false alarm", id_, "silent, and its book was heard just now")
             if current != checked.state:
                 checked.state, checked.since_ns = current, now_ns

@@ -428,7 +428,7 @@ class Station:
             self.mishaps.restart_soon()
             return
         if meaning is not None:
-            self.checked[meaning.instrument_id].heard_ns = self.agenda.now_ns
+            self.checked[meaning.instrument_id].heard_ns[wire.route] = self.agenda.now_ns
         self.take(kind, wire.route, payload, meaning=meaning)
 
     def hang_up(self, wire: Wire, *, reset: bool = False) -> None:

@@ -96,6 +96,8 @@ pub const SUBSCRIPTION_ARROWS: &[(SubscriptionState, SubscriptionState)] = &[
     (S::Leaving, S::Active),
     // Wanted anew after it was refused.
     (S::Refused, S::Unsubscribed),
+    // The venue has it after all.
+    (S::Refused, S::Requested),
 ];
 
 /// Whether a state may move to another by one of these tables.

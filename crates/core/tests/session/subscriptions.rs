@@ -73,6 +73,22 @@ fn a_list_that_passes_a_symbol_over_refuses_it() {
 }
 
 #[test]
+fn a_list_that_comes_twice_does_not_refuse_for_long_what_the_next_one_has() {
+    let (plan, venue) = scene(Way::Checksums, Acknowledged::Listing, 1);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    rig.frame(0, "upd AAA - - - 1 1 B:1000:3");
+    rig.run(7 * MILLISECOND);
+    // AAA was left for its resync, and is asked for again; the answer to the first comes once more.
+    rig.frame(0, "list book:BBB trade:AAA trade:BBB");
+    assert_eq!(refusals(&rig).iter().map(|refusal| (refusal.0, refusal.1)).collect::<Vec<_>>(), [(1, 1)]);
+    assert_eq!(rig.summary(1).state, BookState::Closed);
+    rig.run(SECOND);
+    assert_eq!(rig.summary(1).state, BookState::Live);
+    rig.assert_derived_again(Box::new(LineDecoder));
+}
+
+#[test]
 fn unanswered_requests_are_asked_again_then_the_connection_is_made_anew_then_the_symbol_is_given_up() {
     let (mut plan, mut venue) = kraken_like(&["AAA", "BBB"]);
     plan.instruments.push(line::instrument(3, "MUTE", &[Book]));

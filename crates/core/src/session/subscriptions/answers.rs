@@ -180,6 +180,11 @@ impl Session {
         match (state, listed) {
             (SubscriptionState::Requested, true) => self.answered(channel, &[slot], false, None, out),
             (SubscriptionState::Leaving, false) => self.answered(channel, &[slot], true, None, out),
+            (SubscriptionState::Refused, true) if self.intends(channel, slot) => {
+                // The list that it was missing from was an older one, or came twice.
+                self.set_item(channel, slot, SubscriptionState::Requested, Reason::Requested, &[], out);
+                self.answered(channel, &[slot], false, None, out);
+            }
             (SubscriptionState::Requested, false) => {
                 // The list answers the one open request; what is not in it was passed over without a word.
                 let several = self.pending.iter().any(|pending| pending.id == request && pending.slots.len() > 1);
