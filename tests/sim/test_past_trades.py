@@ -46,6 +46,27 @@ def test_kraken_goes_by_time_under_any_name_of_the_pair(venues):
     assert _get(venue, "/0/public/Trades", "pair=XBTUSD&since=soon")[1]["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "query"),
+    [
+        ("kraken", "/0/public/Trades", "pair=XBTUSD&since=1"),
+        ("kraken", "/0/public/Depth", "pair=XBTUSD"),
+        ("binance", "/api/v3/historicalTrades", "symbol=BTCUSDT&fromId=1"),
+        ("binance_usdm", "/fapi/v1/trades", "symbol=BTCUSDT"),
+        ("coinbase", "/products/BTC-USD/trades", ""),
+    ],
+)
+def test_who_asks_for_a_delisted_symbol_is_told_so(name, path, query):
+    venue = build_venue(name, seed=3, start_ns=START_NS, instrument_count=1, rate=10)
+    symbol = venue.symbols[0]
+    before = _get(venue, path, query)
+    venue.delist(symbol)
+    status, body = _get(venue, path, query)
+    assert status >= 400 or body["error"] == ["EQuery:Unknown asset pair"]
+    venue.list_again(symbol)
+    assert _get(venue, path, query) == before
+
+
 def test_binance_goes_by_id_and_its_futures_have_only_the_newest(venues):
     venue, tape = venues["binance"]
     ids = [trade.id for _, trade in tape["BTCUSDT"]]

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from tickplant.records import BookState, Kind, Reason, Stream, Subject, SubscriptionState
+from tickplant.records import BookState, ConnectionState, Kind, Reason, Stream, Subject, SubscriptionState
 from tickplant.sim import build_venue
 from tickplant.testing.checks import Checked, Checker
 
@@ -18,15 +18,29 @@ def status(subject, previous, current, reason, *, detail=0, connection=0):
     return struct.pack("<QQQqQQIHBBBBBBI", *values)
 
 
-@pytest.mark.parametrize("refused", [False, True])
-def test_a_book_is_not_heard_on_a_line_that_does_not_have_it(refused):
+SILENT = (Subject.BOOK, BookState.LIVE, BookState.STALE, Reason.SILENT)
+BOOK_OF_TWO = {"detail": Stream.BOOK, "connection": 1}
+REQUESTED, ACTIVE, REFUSED = SubscriptionState.REQUESTED, SubscriptionState.ACTIVE, SubscriptionState.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("before", "rules"),
+    [
+        (status(Subject.SUBSCRIPTION, REQUESTED, ACTIVE, Reason.ACKNOWLEDGED, **BOOK_OF_TWO), ["false alarm"]),
+        (status(Subject.SUBSCRIPTION, REQUESTED, REFUSED, Reason.REFUSED, **BOOK_OF_TWO), []),
+        (
+            status(Subject.CONNECTION, ConnectionState.LIVE, ConnectionState.WAITING, Reason.PEER_CLOSED, connection=1),
+            [],
+        ),
+    ],
+    ids=["there", "refused", "ended"],
+)
+def test_a_book_is_heard_only_on_a_line_that_has_it(before, rules):
+    """It came by the second of two lines just now, and by the first a minute ago."""
     listing = build_venue("coinbase", seed=1, start_ns=NOW_NS, instrument_count=1, rate=10).market.listings[0]
     checked = Checked("BTC-USD.COINBASE", listing, numbered=False, windowed=False)
     checker = Checker({ID: checked}, redundant=True)
     checked.state = int(BookState.LIVE)
     checked.heard_ns = {0: NOW_NS - 60_000_000_000, 1: NOW_NS}
-    requested, current = SubscriptionState.REQUESTED, [SubscriptionState.ACTIVE, SubscriptionState.REFUSED][refused]
-    data = status(Subject.SUBSCRIPTION, requested, current, Reason.REFUSED, detail=Stream.BOOK, connection=1)
-    data += status(Subject.BOOK, BookState.LIVE, BookState.STALE, Reason.SILENT)
-    checker.take(NOW_NS, [(Kind.STATUS, 0, data)], None)
-    assert [violation.rule for violation in checker.violations] == ([] if refused else ["false alarm"])
+    checker.take(NOW_NS, [(Kind.STATUS, 0, before + status(*SILENT))], None)
+    assert [violation.rule for violation in checker.violations] == rules

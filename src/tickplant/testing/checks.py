@@ -15,7 +15,18 @@ from collections import deque
 from typing import NamedTuple
 
 from tickplant.clock import SECOND_NS
-from tickplant.records import Action, BookState, Kind, Reason, Repair, Side, Stream, Subject, SubscriptionState
+from tickplant.records import (
+    Action,
+    BookState,
+    ConnectionState,
+    Kind,
+    Reason,
+    Repair,
+    Side,
+    Stream,
+    Subject,
+    SubscriptionState,
+)
 from tickplant.sim.market import Listing
 from tickplant.sim.matching import ASK, BID
 from tickplant.testing.reports.wounds import Sign, gap_sign
@@ -37,6 +48,7 @@ _BEHIND_MOST_NS = 60 * SECOND_NS
 _HEALED_WITHIN_NS = 180 * SECOND_NS
 # Silence begins after ten seconds; the way here takes less than a second.
 _HEARD_NS = 5 * SECOND_NS
+_ENDED = (ConnectionState.IDLE, ConnectionState.WAITING, ConnectionState.CLOSING, ConnectionState.CLOSED)
 
 
 class Violation(NamedTuple):
@@ -77,7 +89,7 @@ class Checked:
         self.gaps: list[tuple[int, int]] = []
         self.wanted = True
         self.heard_ns: dict[int, int] = {}
-        """When a whole book message last reached the plant, by connection."""
+        """When a whole book message last reached the plant, by each connection that is there."""
         self.uncarried: set[int] = set()
         """Connections on which the plant told that the book is not subscribed: what they bring does not count."""
         self.filled_last = 0
@@ -329,6 +341,9 @@ class Checker:
             self._received(now_ns, ts_recv, id_)
             self.signs.append(Sign(now_ns, subject, id_, previous, current, reason))
             self.counts["states"] += 1
+            if subject == Subject.CONNECTION and current in _ENDED:
+                for checked in self.instruments.values():
+                    checked.heard_ns.pop(connection, None)
             if id_ not in self.instruments:
                 continue
             checked = self.instruments[id_]

@@ -32,16 +32,16 @@ def answer(market: Market, past: PastTrades, path: str, query: str, now_ns: int)
             chosen = _chosen(market, asked.get("pair"))
             return _unknown_pair() if chosen is None else _result({_pair(i): _pair_facts(i) for i in chosen})
         case "Depth":
-            chosen = _chosen(market, asked.get("pair"))
-            if not chosen or not asked.get("pair"):
+            chosen = _listed(market, asked.get("pair"))
+            if not chosen:
                 return _unknown_pair()
             listing = market.listings[market.index_of[chosen[0].symbol]]
             count = asked.get("count", "100")
             depth = min(500, int(count)) if count.isdigit() else 100
             return _result({_pair(chosen[0]): _depth(listing, depth, now_ns)})
         case "Trades":
-            chosen = _chosen(market, asked.get("pair"))
-            if not chosen or not asked.get("pair"):
+            chosen = _listed(market, asked.get("pair"))
+            if not chosen:
                 return _unknown_pair()
             return _trades(market, past, chosen[0], asked)
     return HttpReply(404, '{"error":["EGeneral:Unknown method"]}')
@@ -98,6 +98,12 @@ def _chosen(market: Market, pair: str | None) -> list[Instrument] | None:
     }
     wanted = pair.split(",")
     return [names[name] for name in wanted] if all(name in names for name in wanted) else None
+
+
+def _listed(market: Market, pair: str | None) -> list[Instrument]:
+    """Instruments that can be asked for now; none where one of them is unknown or delisted."""
+    chosen = _chosen(market, pair) if pair else None
+    return chosen if chosen and all(instrument.symbol in market.index_of for instrument in chosen) else []
 
 
 def _pair_facts(instrument: Instrument) -> dict[str, Any]:
