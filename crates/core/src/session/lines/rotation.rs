@@ -122,11 +122,16 @@ impl Session {
             self.twins(connection).partition(|&twin| !self.links[usize::from(twin)].turning.on);
         let is_due = |twin: Connection| self.links[usize::from(twin)].turning.due.is_some();
         // Where several are to go, the first one goes first.
-        let mut stays = on.iter().filter(|&&twin| !is_due(twin) || twin > connection);
+        let stays = on.iter().filter(|&&twin| !is_due(twin) || twin > connection);
         let awaited = on.iter().any(|&twin| !is_due(twin));
-        if stays.any(|&twin| self.has_all(twin, connection)) {
+        let able: Vec<Connection> = stays.copied().filter(|&twin| self.has_all(twin, connection)).collect();
+        if !able.is_empty() {
             let since = *self.links[place].turning.ready_since.get_or_insert(self.now);
             if since.saturating_add(self.plan.lines.hold_within) > self.now {
+                return;
+            }
+            if !able.iter().any(|&twin| self.keeps_pace(twin, connection)) {
+                self.links[place].turning.ready_since = Some(self.now);
                 return;
             }
             let surplus = on.len() >= usize::from(self.plan.lines.wanted);
@@ -182,6 +187,12 @@ impl Session {
                     there && (!led_by_other || self.is_spare_ready(connection, slot as Slot))
                 })
             })
+    }
+
+    /// Whether a line speaks as another one does. One that does not may be dead, with nobody knowing yet.
+    fn keeps_pace(&self, connection: Connection, with: Connection) -> bool {
+        let heard = |connection: Connection| self.links[usize::from(connection)].last_seen;
+        heard(connection).saturating_add(self.plan.lines.hold_within) >= heard(with)
     }
 
     /// Counts the time in which a line was lost and another one live, up to now. Call it before a connection moves.

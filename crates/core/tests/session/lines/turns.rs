@@ -48,6 +48,25 @@ fn a_venue_that_announces_its_end_is_left_in_time() {
 }
 
 #[test]
+fn a_connection_is_not_left_for_a_line_that_fell_silent() {
+    for way in WAYS {
+        let mut rig = start(way, Acknowledged::Symbol, 19, 2);
+        for step in 0..600 {
+            if step == 150 {
+                rig.frame(0, "bye soon");
+            }
+            // Nobody has noticed yet that nothing comes on the other one.
+            let fate = if (100..300).contains(&step) { Fate::Lost } else { Fate::Comes };
+            both(&mut rig, step, [5 * MILLISECOND, 12 * MILLISECOND], [Fate::Comes, fate]);
+            rig.run(20 * MILLISECOND);
+        }
+        rig.run(SECOND);
+        assert_seamless(&rig, 1000..1600);
+        assert_eq!(rig.closes.iter().map(|close| close.1).collect::<Vec<_>>(), [Reason::Maintenance], "{way:?}");
+    }
+}
+
+#[test]
 fn a_connection_that_ends_while_it_is_replaced_leaves_one() {
     for way in WAYS {
         let mut rig = start(way, Acknowledged::Symbol, 17, 1);
