@@ -4,10 +4,13 @@ import os
 
 import pytest
 
+from tickplant.clock import SECOND_NS
 from tickplant.errors import ConfigError
+from tickplant.testing.faults import Fired
+from tickplant.testing.reports.wounds import Wound
 from tickplant.testing.sockets.frames import TEXT, Frames
 from tickplant.testing.sockets.proxy import SOCKET_FAULTS, socket_faults
-from tickplant.testing.sockets.trial import trial
+from tickplant.testing.sockets.trial import Trial, trial
 
 
 def test_frames_are_cut_wherever_the_bytes_are():
@@ -29,6 +32,20 @@ def test_faults_of_sockets_are_named():
     assert set(socket_faults("flaky")) == set(SOCKET_FAULTS)
     with pytest.raises(ConfigError, match="restart"):
         socket_faults("restart")
+
+
+def test_the_time_to_recover_is_that_of_lone_cuts():
+    def cut(at_s, healed_s, venue="A", name="rst"):
+        return Wound(Fired(at_s * SECOND_NS, name, venue, ""), at_s * SECOND_NS, "", healed_s * SECOND_NS, "RECONNECT")
+
+    unseen = Wound(Fired(99 * SECOND_NS, "duplicate", "A", ""))
+    alone = [cut(100, 101), unseen, cut(100, 150, "B", "mute")]
+    # One too soon after it, one beside something else, and one a minute after that.
+    near = [cut(130, 138), cut(300, 330), cut(310, 330, name="mute"), cut(400, 403, name="fin")]
+    found = Trial(1, 500.0, [], [*alone, *near], {})
+    assert found.recovery_ms == {"p50": 1000, "p99": 3000, "lone": 2, "cuts": 4}
+    assert "p50 1000 ms, p99 3000 ms, 2 of 4 cuts were lone" in found.text
+    assert Trial(1, 1.0, [], [unseen], {}).recovery_ms == {"lone": 0, "cuts": 0}
 
 
 async def test_a_plant_heals_from_what_a_proxy_does(tmp_path):

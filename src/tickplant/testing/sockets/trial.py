@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tickplant import clock
-from tickplant.clock import MILLISECOND_NS, rfc3339
+from tickplant.clock import MILLISECOND_NS, SECOND_NS, rfc3339
 from tickplant.errors import PlantError
 from tickplant.log import Log
 from tickplant.plant.control import send_command
@@ -35,11 +35,12 @@ _LOOK_EVERY_S = 0.2
 # A count that stands still so many looks says that all has arrived.
 _STILL_LOOKS = 4
 _CUTS = ("rst", "fin")
+_ALONE_NS = 60 * SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a run gave: what did not hold, what became of each fault, and how long a cold reconnect took."""
+    """What a run gave: what did not hold, what became of each fault, and how long a lone cut took to heal."""
 
     seed: int
     seconds: float
@@ -49,15 +50,28 @@ class Trial:
 
     @property
     def recovery_ms(self) -> dict[str, int]:
-        """From a cut to live books again, back-off included: p50, p99 and the number of cuts."""
-        times = [w.healed_ns - w.fired.at_ns for w in self.wounds if w.fired.name in _CUTS and w.healed_ns is not None]
+        """From a lone cut to live books again, back-off included: p50, p99, and how many of how many cuts were lone.
+
+        A cut is lone where nothing else hurt its venue from a minute before, by when back-off has begun anew, until it
+        was healed: a venue counts as healed when all of it is well.
+        """
+        cuts = [wound for wound in self.wounds if wound.fired.name in _CUTS and wound.healed_ns is not None]
+        times = [wound.healed_ns - wound.fired.at_ns for wound in cuts if wound.healed_ns and self._is_lone(wound)]
+        counts = {"lone": len(times), "cuts": len(cuts)}
         if not times:
-            return {"cuts": 0}
+            return counts
         return {
-            "p50": percentile(times, 50) // MILLISECOND_NS,
-            "p99": percentile(times, 99) // MILLISECOND_NS,
-            "cuts": len(times),
-        }
+            "p50": percentile(times, 50) // MILLISECOND_NS, "p99": percentile(times, 99) // MILLISECOND_NS, **counts
+        }  # fmt: skip
+
+    def _is_lone(self, cut: Wound) -> bool:
+        def hurts(other: Wound) -> bool:
+            if other is cut or other.fired.venue != cut.fired.venue or other.noticed_ns is None:
+                return False
+            before = other.healed_ns is not None and other.healed_ns + _ALONE_NS <= cut.fired.at_ns
+            return not before and other.fired.at_ns <= (cut.healed_ns or 0)
+
+        return not any(hurts(other) for other in self.wounds)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -79,9 +93,9 @@ class Trial:
         checked = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items())
         lines = [f"seed {self.seed}, {self.seconds:g} s over sockets", f"  checked: {checked}"]
         lines += [f"    {line}" for line in healing_text(self.wounds)]
-        if self.recovery_ms["cuts"]:
-            times = self.recovery_ms
-            lines.append(f"  cold reconnect to live: p50 {times['p50']} ms, p99 {times['p99']} ms of {times['cuts']}")
+        times = self.recovery_ms
+        spread = f"p50 {times['p50']} ms, p99 {times['p99']} ms, " if times["lone"] else ""
+        lines.append(f"  lone cut to live again: {spread}{times['lone']} of {times['cuts']} cuts were lone")
         lines += [f"  VIOLATION {rfc3339(v.at_ns)[11:23]} {v.rule} {v.instrument}: {v.what}" for v in self.violations]
         return "\n".join(lines)
 
