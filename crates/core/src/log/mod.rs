@@ -42,7 +42,7 @@ pub use read::{
 };
 pub use registry::Registry;
 pub use write::disk::{Disk, DiskFile, RealDisk, SimDisk};
-pub use write::{ArchiveStatus, LaneWriter, Recovered};
+pub use write::{ArchiveStatus, LaneWriter, News, Recovered};
 
 use crate::clock::{Nanos, MILLISECOND};
 use std::path::PathBuf;

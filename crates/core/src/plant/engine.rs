@@ -73,10 +73,22 @@ impl Engine {
 
     /// Commits the turn and moves its wishes into `wishes`.
     pub fn commit(&mut self, at: Nanos, wishes: &mut Vec<Wish>) -> Result<(), LogError> {
+        self.commit_then(at, wishes, || ())
+    }
+
+    /// As [`Engine::commit`]; `readable` is called once readers can see the turn, before any of them is woken.
+    pub fn commit_then<T>(
+        &mut self,
+        at: Nanos,
+        wishes: &mut Vec<Wish>,
+        readable: impl FnOnce() -> T,
+    ) -> Result<T, LogError> {
         append_all(&mut self.lane, &mut self.out, &mut self.tallies, at)?;
-        self.lane.commit(at);
+        let news = self.lane.publish(at);
+        let said = readable();
+        self.lane.ring(news);
         wishes.append(&mut self.out.wishes);
-        Ok(())
+        Ok(said)
     }
 }
 

@@ -127,10 +127,10 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// A read brought so many messages, received at `at` and committed at `committed`.
-    pub fn took(&mut self, messages: u64, at: Nanos, committed: Nanos) {
-        self.latency.add(committed - at);
-        self.buckets.add(committed - at, messages);
+    /// A read brought so many messages, received at `at` and readable at `readable_at`.
+    pub fn took(&mut self, messages: u64, at: Nanos, readable_at: Nanos) {
+        self.latency.add(readable_at - at);
+        self.buckets.add(readable_at - at, messages);
         self.last_message_at = Some(at);
     }
 

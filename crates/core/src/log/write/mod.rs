@@ -43,6 +43,10 @@ pub struct Recovered {
     pub pending_inputs: Option<u64>,
 }
 
+/// What a turn published, for [`LaneWriter::ring`].
+#[must_use]
+pub struct News(u32);
+
 /// The one writer of a lane. It appends without waiting for readers or the disk; see the module for what a commit promises.
 pub struct LaneWriter {
     records: StreamWriter,
@@ -279,6 +283,12 @@ impl LaneWriter {
     /// Makes everything appended so far visible to readers, as one turn, and publishes the watermark: the promise that no later batch
     /// has a receive time before it. A loop calls this each turn.
     pub fn commit(&mut self, watermark: Nanos) {
+        let news = self.publish(watermark);
+        self.ring(news);
+    }
+
+    /// The first half of [`LaneWriter::commit`]: all is readable then. Its second half is [`LaneWriter::ring`].
+    pub fn publish(&mut self, watermark: Nanos) -> News {
         let mut events = 0;
         // The journal is sealed before the records are visible: a crash in between leaves inputs that recovery can commit.
         if let Some(journal) = self.journal.as_mut().filter(|journal| journal.dirty) {
@@ -299,8 +309,13 @@ impl LaneWriter {
             events |= wake::WATERMARK;
         }
         self.turn_has_inputs = false;
-        if events != 0 {
-            self.control.ring(events);
+        News(events)
+    }
+
+    /// Wakes who waits for what was published: a system call, where anybody does.
+    pub fn ring(&mut self, news: News) {
+        if news.0 != 0 {
+            self.control.ring(news.0);
         }
         let rolled = |stream: &mut StreamWriter| std::mem::take(&mut stream.rolled);
         if rolled(&mut self.records) | self.journal.as_mut().is_some_and(rolled) {

@@ -25,7 +25,7 @@ impl Loop {
             }
             self.next_housekeeping = at + HOUSEKEEPING_EVERY;
             if !self.engine.lane.has_room(ROOM_TO_RESUME) {
-                return self.settle(at);
+                return self.settle(at).map(drop);
             }
             self.resume(at)?;
         }
@@ -44,7 +44,7 @@ impl Loop {
             self.next_housekeeping = at + HOUSEKEEPING_EVERY;
             self.keep_house(at)?;
         }
-        self.settle(at)
+        self.settle(at).map(drop)
     }
 
     /// Says that the log is ahead of the wall clock.

@@ -189,7 +189,7 @@ impl Loop {
         }
         let at = self.clock.now();
         match self.settle(at) {
-            Ok(()) | Err(LogError::Full { .. }) => self.engine.lane.close(),
+            Ok(_) | Err(LogError::Full { .. }) => self.engine.lane.close(),
             Err(error) => Err(error),
         }
     }
@@ -233,10 +233,12 @@ impl Loop {
         rustix::event::Timespec { tv_sec: (wait / SECOND) as i64, tv_nsec: (wait % SECOND) as i64 }
     }
 
-    /// Commits what was taken and carries out the wishes until none is left.
-    fn settle(&mut self, at: Nanos) -> Result<(), LogError> {
+    /// Commits what was taken and carries out the wishes until none is left. Gives when what was taken became readable.
+    fn settle(&mut self, at: Nanos) -> Result<Nanos, LogError> {
+        let mut readable_at = None;
         loop {
-            self.engine.commit(at, &mut self.wishes)?;
+            let now = self.engine.commit_then(at, &mut self.wishes, || self.clock.now())?;
+            readable_at.get_or_insert(now);
             if self.wishes.is_empty() {
                 break;
             }
@@ -247,7 +249,7 @@ impl Loop {
         for connection in 0..self.lines.len() {
             self.watch(connection)?;
         }
-        Ok(())
+        Ok(readable_at.unwrap_or(at))
     }
 
     fn is_finished(&mut self) -> bool {

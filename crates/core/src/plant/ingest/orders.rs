@@ -51,7 +51,7 @@ impl Loop {
             self.deferred.insert(0, order);
         }
         done?;
-        self.settle(at)
+        self.settle(at).map(drop)
     }
 
     pub(super) fn on_replies(&mut self) -> Result<(), LogError> {

@@ -18,11 +18,10 @@ impl Loop {
         if let Some(end) = self.read_socket(connection, readable, writable, at)? {
             self.on_end(connection, &end, at)?;
         }
-        self.settle(at)?;
+        let readable_at = self.settle(at)?;
         let messages = self.counters.frames - frames;
         if messages > 0 {
-            let committed = self.clock.now();
-            self.counters.took(messages, at, committed);
+            self.counters.took(messages, at, readable_at);
         }
         Ok(())
     }
