@@ -38,6 +38,21 @@ def test_a_cut_is_healed_when_the_connection_and_every_book_are_back():
     assert "5 trades lost" in wound.text
 
 
+def test_what_was_fetched_later_is_not_lost_and_what_was_told_twice_is_lost_once():
+    def gap(second: float, repaired: Repair, first: int, last: int) -> Sign:
+        return gap_sign(round(second * SECOND_NS), 1, Stream.TRADES, Reason.TRADE_ID_GAP, repaired, first, last)
+
+    signs = [
+        *START, book(11, 1, LIVE, CLOSED), book(12, 1, SYNCING, LIVE), gap(13, Repair.NONE, 100, 139),
+        # The middle comes late and over REST; of the rest it is said once more that it stays missing.
+        gap(14, Repair.LATE, 105, 105), gap(30, Repair.REST, 110, 130), gap(90, Repair.NONE, 131, 139),
+    ]  # fmt: skip
+    (wound,) = wounds([Fired(10 * SECOND_NS, "delay", "KRAKEN", "book BTC/USD")], signs, IDS)
+    assert wound.lost_trades == 40 - 1 - 21
+    (wound,) = wounds([Fired(89 * SECOND_NS, "drop", "KRAKEN", "trade BTC/USD")], signs, IDS)
+    assert wound.lost_trades == 0
+
+
 def test_only_what_concerns_the_instrument_counts():
     signs = [
         *START,

@@ -61,7 +61,9 @@ class Sign(NamedTuple):
     current: int
     reason: int
     missing: int = 0
-    """Of a GAP of trades that nothing repaired: how many."""
+    """Of a GAP of trades that says that they are not there: how many."""
+    ids: tuple[int, int] | None = None
+    """Of a GAP of trades: the first and the last of it."""
 
     @property
     def is_trouble(self) -> bool:
@@ -107,8 +109,9 @@ def sign_of(record: Status | Gap) -> Sign:
 
 def gap_sign(at_ns: int, instrument_id: int, stream: int, cause: int, repaired: int, first: int, last: int) -> Sign:
     """A GAP record as a sign."""
-    is_lost = stream == Stream.TRADES and repaired == Repair.NONE and last != UNDEF_U64
-    return Sign(at_ns, Subject.INSTRUMENT, instrument_id, 0, 0, cause, last - first + 1 if is_lost else 0)
+    ids = (first, last) if stream == Stream.TRADES and last != UNDEF_U64 else None
+    missing = last - first + 1 if ids and repaired == Repair.NONE else 0
+    return Sign(at_ns, Subject.INSTRUMENT, instrument_id, 0, 0, cause, missing, ids)
 
 
 class Wound(NamedTuple):
@@ -148,21 +151,41 @@ class Wound(NamedTuple):
 def wounds(fired: Iterable[Fired], signs: Sequence[Sign], ids: Mapping[str, int]) -> list[Wound]:
     """The fault log of one venue. `signs` by time; `ids` are those of its instruments by symbol."""
     times = [sign.at_ns for sign in signs]
+    losses = _losses(signs)
     found = []
     for fault in fired:
         symbol = next((part for part in fault.detail.split() if part in ids), None)
-        found.append(_wound(fault, signs, bisect_left(times, fault.at_ns), ids.get(symbol or "")))
+        found.append(_wound(fault, signs, losses, bisect_left(times, fault.at_ns), ids.get(symbol or "")))
     return found
 
 
-def _wound(fault: Fired, signs: Sequence[Sign], start: int, instrument_id: int | None) -> Wound:
+def _losses(signs: Sequence[Sign]) -> list[int]:
+    """Of each sign: how many trades it tells the loss of, each told once, without those that were had later."""
+    told: dict[int, list[tuple[int, int]]] = {}
+    for sign in signs:
+        if sign.ids and not sign.missing:
+            told.setdefault(sign.instrument_id, []).append(sign.ids)
+    losses = []
+    for sign in signs:
+        lost = [sign.ids] if sign.ids and sign.missing else []
+        if lost:
+            others = told.setdefault(sign.instrument_id, [])
+            for first, last in others:
+                parts = [part for a, b in lost for part in ((a, min(b, first - 1)), (max(a, last + 1), b))]
+                lost = [(a, b) for a, b in parts if a <= b]
+            others += lost
+        losses.append(sum(last - first + 1 for first, last in lost))
+    return losses
+
+
+def _wound(fault: Fired, signs: Sequence[Sign], losses: Sequence[int], start: int, instrument_id: int | None) -> Wound:
     shows_as = _SHOWS_AS.get(fault.name, _ALL)
     until_ns = fault.at_ns + _SHOWS_WITHIN_NS[BY_NAME[fault.name].when]
     live = _live_before(signs, start)
     noticed: Sign | None = None
     rung, lost, healed_ns = 0, 0, None
     is_cut = False
-    for sign in signs[start:]:
+    for sign, loss in zip(signs[start:], losses[start:], strict=True):
         concerns = instrument_id is None or sign.instrument_id in (0, instrument_id)
         if sign.subject == Subject.BOOK and (instrument_id is None or sign.instrument_id == instrument_id):
             live[sign.instrument_id] = sign.current == BookState.LIVE
@@ -179,7 +202,7 @@ def _wound(fault: Fired, signs: Sequence[Sign], start: int, instrument_id: int |
             rung = max(rung, sign.current if sign.subject == Subject.RECOVERY else 0)
             if sign.subject == Subject.CONNECTION and sign.current == ConnectionState.WAITING:
                 rung = max(rung, int(Rung.RECONNECT))
-        lost += sign.missing
+        lost += loss
         if healed_ns is None and not is_cut and _is_well(live, instrument_id):
             healed_ns = sign.at_ns
         if healed_ns is not None and sign.at_ns > healed_ns + _LOSS_TOLD_WITHIN_NS:
