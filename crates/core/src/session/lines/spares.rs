@@ -2,8 +2,8 @@
 //! proven as the venue lets it be. When the line that is followed ends or is at fault, a spare takes its place: the book
 //! stays live, and what readers have is replaced by the spare's as by a snapshot.
 //!
-//! A spare may be some milliseconds behind what readers have. It takes over as soon as it has caught up, and at the latest
-//! after `hold_within`.
+//! A spare may be some milliseconds behind what readers have. It takes over as soon as it has caught up; one that has not
+//! after `hold_within` lost something, and the book waits for a snapshot.
 
 use super::{Joint, Session};
 use crate::book::{Book, Proof};
@@ -231,15 +231,16 @@ impl Session {
         let Some(until) = spares.catching_until else { return };
         let leader = spares.leader;
         let Some(spare) = spares.books.get_mut(leader) else { return };
-        if spare.book.is_none() {
-            // It turned out to be wrong in the meantime: now the book has nobody to follow.
-            spares.catching_until = None;
-            spare.until = None;
-            return self.fault(slot, BookState::Gap, Reason::NoSnapshot, &[], out);
-        }
         let behind = spare.ts_last != UNDEF_U64 && shown != UNDEF_U64 && spare.ts_last < shown;
-        if behind && until > now {
+        if spare.book.is_some() && behind && until > now {
             return;
+        }
+        if spare.book.is_none() || behind {
+            // It turned out to be wrong in the meantime, or its line never brought what readers have: an older book is
+            // none to go back to. Now the book has nobody to follow.
+            spares.catching_until = None;
+            (spare.book, spare.until) = (None, None);
+            return self.fault(slot, BookState::Gap, Reason::NoSnapshot, &[], out);
         }
         spares.catching_until = None;
         let (ts_event, number) = (spare.ts_last, spare.position);

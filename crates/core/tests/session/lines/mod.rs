@@ -187,6 +187,23 @@ fn a_line_that_talks_nonsense_harms_no_book() {
 }
 
 #[test]
+fn a_spare_that_lost_the_last_message_is_not_gone_back_to() {
+    let mut rig = start(Way::Checksums, Acknowledged::Symbol, 23, 2);
+    for step in 0..40 {
+        // What comes last on line 0 is lost on the other one, which says nothing more.
+        let fate = if step < 39 { Fate::Comes } else { Fate::Lost };
+        both(&mut rig, step, [5 * MILLISECOND, 12 * MILLISECOND], [Fate::Comes, fate]);
+        rig.run(50 * MILLISECOND);
+    }
+    rig.cut(0, Reason::PeerClosed, None);
+    rig.run(10 * SECOND);
+    let levels = rig.records::<Level>();
+    let times: Vec<u64> = levels.iter().filter(|level| level.instrument_id == 1).map(|level| level.ts_event).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    assert_true(&rig);
+}
+
+#[test]
 fn a_line_that_falls_silent_is_no_gap() {
     for way in WAYS {
         let mut rig = start(way, Acknowledged::Symbol, 9, 2);
