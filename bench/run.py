@@ -47,9 +47,9 @@ BENCHES = {
     "log": _example("log_bench"),
     "delivery": _script("delivery.py", "--records 100000"),
     "latency": _script("latency.py --seconds 4", "--seconds 2 --rounds 1"),
-    "latency-many": _script("latency.py --rates 20000 --trades 10 --seconds 4", "--seconds 2 --rounds 1"),
+    "latency-many": _script("latency.py --rates 20000 --trades 10 --seconds 10", "--seconds 2 --rounds 1"),
     "latency-realtime": _script(
-        "latency.py --rates 20000 --trades 10 --seconds 4 --priority realtime", "--seconds 2 --rounds 1"
+        "latency.py --rates 20000 --trades 10 --seconds 10 --priority realtime", "--seconds 2 --rounds 1"
     ),
     "throughput": _script("throughput.py", "--seconds 2 --rate 10000"),
     "readers": _script("readers.py --seconds 3", "--seconds 1 --rounds 1"),
