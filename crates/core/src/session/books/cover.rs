@@ -13,6 +13,19 @@ impl BookSync {
     }
 }
 
+impl Checksum {
+    /// Whether it says something of every level of a book so deep (0: all there are). What is lost of the levels behind those
+    /// that it covers shows nowhere until they come up.
+    pub(super) const fn covers(self, depth: u32) -> bool {
+        let levels = match self {
+            Checksum::None => 0,
+            Checksum::Kraken => 10,
+            Checksum::Okx | Checksum::Bitfinex => 25,
+        };
+        depth != 0 && depth <= levels
+    }
+}
+
 impl Session {
     /// Lets the ledger follow a book. What disproves it reaches back to the last message that was proven, or to the last
     /// independent agreement where only such a one could disprove it.
@@ -24,7 +37,7 @@ impl Session {
         let sync = &instrument.sync;
         let is_wanted = instrument.holders > 0 && instrument.wants(StreamName::Book) && !self.draining;
         let quality = match sync.state {
-            BookState::Live if self.is_loss_seen() => Some(Quality::Complete),
+            BookState::Live if self.is_loss_seen(instrument.depth) => Some(Quality::Complete),
             BookState::Live => Some(Quality::Unproven),
             BookState::Stale => Some(Quality::Stale),
             BookState::Closed if !is_wanted => None,
@@ -52,10 +65,10 @@ impl Session {
     }
 
     /// Whether a message that is lost shows, by its number or by the next checksum.
-    fn is_loss_seen(&self) -> bool {
+    fn is_loss_seen(&self, depth: u32) -> bool {
         let book = &self.plan.book;
         book.connection_numbered
-            || book.checksum != Checksum::None
+            || book.checksum.covers(depth)
             || matches!(book.continuity, Continuity::Range | Continuity::Previous)
     }
 

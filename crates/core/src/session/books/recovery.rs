@@ -7,21 +7,10 @@ use crate::record::{BookState, Reason, Rung, SubscriptionState, UNDEF_I64};
 use crate::session::records;
 use crate::session::subscriptions::expand;
 use crate::session::symbols::Slot;
-use crate::session::types::{
-    Acknowledged, Budget, Checksum, Connection, Continuity, Out, Reply, Snapshot, StreamName, Wish,
-};
+use crate::session::types::{Acknowledged, Budget, Connection, Continuity, Out, Reply, Snapshot, StreamName, Wish};
 
 /// Snapshots that are fetched at once by one session, so that a start does not spend a venue's whole budget in a moment.
 pub(super) const FETCHES_MOST: usize = 8;
-
-/// Levels a side that a venue's checksum covers. What is lost of those behind them shows nowhere until they come up.
-const fn levels_covered(checksum: Checksum) -> u32 {
-    match checksum {
-        Checksum::None => 0,
-        Checksum::Kraken => 10,
-        Checksum::Okx | Checksum::Bitfinex => 25,
-    }
-}
 
 impl Session {
     /// What disproves a book: it is told, and the resync begins, at once for the first time, later for each further one.
@@ -130,9 +119,9 @@ impl Session {
         slots.dedup();
         if slots.is_empty() && self.plan.book.continuity == Continuity::None {
             // It may have been a message of any of them, of levels that no checksum covers.
-            let covered = levels_covered(self.plan.book.checksum);
+            let checksum = self.plan.book.checksum;
             let depths = self.instruments.iter().map(|instrument| instrument.depth);
-            let unproven = depths.zip(0..).filter(|&(depth, _)| depth == 0 || depth > covered);
+            let unproven = depths.zip(0..).filter(|&(depth, _)| !checksum.covers(depth));
             slots.extend(unproven.map(|(_, slot): (u32, Slot)| slot));
         }
         for slot in slots {

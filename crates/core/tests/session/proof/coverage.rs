@@ -255,3 +255,20 @@ fn a_shadow_check_is_proof_and_stays_painted() {
     };
     assert!(length(Quality::ShadowChecked) > 5 * length(Quality::Complete), "{book:?}");
 }
+
+#[test]
+fn a_book_deeper_than_its_checksum_is_unproven() {
+    for (depth, told, never) in [(10, Quality::Complete, Quality::Unproven), (25, Quality::Unproven, Quality::Complete)]
+    {
+        let (mut plan, mut venue) = scene(Way::Checksums, Acknowledged::Symbol, 3);
+        plan.coverage_every = EVERY;
+        plan.instruments.iter_mut().for_each(|instrument| instrument.depth = depth);
+        venue.markets.values_mut().for_each(|market| market.depth = depth as usize);
+        let mut rig = Rig::new(plan, venue, 3);
+        rig.run(SECOND);
+        churn(&mut rig, &["AAA", "BBB"], 20);
+        let book = painted(&rig, 1, Stream::Book);
+        assert!(book.iter().any(|one| one.quality == told as u8), "{depth}: {book:?}");
+        assert!(book.iter().all(|one| one.quality != never as u8), "{depth}: {book:?}");
+    }
+}
