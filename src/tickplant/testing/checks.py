@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 from tickplant.clock import SECOND_NS
 from tickplant.records import (
+    F_BACKFILL,
+    F_LAST,
+    F_SNAPSHOT,
     Action,
     BookState,
     ConnectionState,
@@ -36,9 +39,6 @@ _LEVEL = struct.Struct("<QQQqqQIHBBBBBBI")
 _STATUS = struct.Struct("<QQQqQQIHBBBBBBI")
 _GAP = struct.Struct("<QQQQQQIHBBBBBBI")
 _RECORD_BYTES = 64
-_F_LAST = 128
-_F_SNAPSHOT = 32
-_F_BACKFILL = 64
 _SCALE_MOST = 18
 # Messages without numbers that are remembered, to know the book of another line by when it takes over.
 _SAID_MOST = 256
@@ -267,10 +267,10 @@ class Checker:
                 price *= 10 ** (scales.price_scale - price_scale)
                 size *= 10 ** (scales.size_scale - size_scale)
             checked.set_level(action, side, price, size)
-            self._open = None if flags & _F_LAST else id_
-            if flags & _F_LAST:
+            self._open = None if flags & F_LAST else id_
+            if flags & F_LAST:
                 # Another line's book took over: it may be some messages ahead of this turn's, or behind.
-                may_take_over = self._redundant and flags & _F_SNAPSHOT and not checked.numbered
+                may_take_over = self._redundant and flags & F_SNAPSHOT and not checked.numbered
                 if may_take_over and checked.is_of_late():
                     self.counts["book_messages"] += 1
                 else:
@@ -303,7 +303,7 @@ class Checker:
             _, ts_recv, _, price, size, ref, id_, _, _, _, flags, price_scale, size_scale, _, _ = line
             self._received(now_ns, ts_recv, id_)
             self.counts["trades"] += 1
-            self._open = None if flags & _F_LAST else id_
+            self._open = None if flags & F_LAST else id_
             checked = self.instruments[id_]
             if ref in checked.trades:
                 self.say(now_ns, "trades", id_, f"trade {ref} is recorded twice")
@@ -311,7 +311,7 @@ class Checker:
                 self.say(now_ns, "trades", id_, f"trade {ref} never happened")
             elif not checked.is_as_traded(ref, (price, price_scale), (size, size_scale)):
                 self.say(now_ns, "trades", id_, f"trade {ref} was another one")
-            if flags & _F_BACKFILL:
+            if flags & F_BACKFILL:
                 self._fill(now_ns, id_, checked, ref)
             checked.trades.add(ref)
             checked.trade_first = min(checked.trade_first or ref, ref)
