@@ -134,5 +134,6 @@ def _plain(file: Path, unpacked: Path) -> str:
             shutil.copyfileobj(packed, out, 1 << 20)
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"the tape cannot be read: {reason}", file=str(file), hint="give a file of NDJSON, plain or gzip, or a recorded log") from error
+        hint = "give a file of NDJSON, plain or gzip, or a recorded log"
+        raise ConfigError(f"the tape cannot be read: {reason}", file=str(file), hint=hint) from error
     return str(unpacked)
