@@ -187,6 +187,19 @@ fn kraken_trades((parts, count): (Parts, usize)) -> Json {
     Json::Object(vec![("channel", Json::text("trade")), ("type", kind), ("data", data)])
 }
 
+fn kraken_ticker(parts: Parts) -> Json {
+    let mut pairs = vec![("symbol", Json::text(&parts.symbol))];
+    pairs.extend(["bid", "bid_qty", "ask", "ask_qty"].into_iter().zip(parts.numbers.iter().map(Json::raw)));
+    let [last, volume, ..] = &parts.numbers;
+    pairs.extend(["last", "volume", "vwap", "low", "high"].map(|key| (key, Json::raw(last))));
+    pairs.extend([("change", Json::raw(format!("-{last}"))), ("change_pct", Json::raw(volume))]);
+    if parts.flag {
+        pairs.push(("timestamp", Json::text(&parts.time)));
+    }
+    let data = Json::List(vec![Json::Object(pairs)]);
+    Json::Object(vec![("channel", Json::text("ticker")), ("type", Json::text("update")), ("data", data)])
+}
+
 fn binance_ticker(parts: Parts, futures: bool) -> Json {
     let mut pairs = if futures { vec![("e", Json::text("bookTicker"))] } else { Vec::new() };
     pairs.extend([("u", Json::raw(parts.id)), ("s", Json::text(&parts.symbol))]);
@@ -230,6 +243,26 @@ fn coinbase_match(parts: Parts) -> Json {
     ])
 }
 
+fn coinbase_ticker(parts: Parts) -> Json {
+    let [price, size, ..] = &parts.numbers;
+    let mut pairs = vec![
+        ("type", Json::text("ticker")),
+        ("sequence", Json::raw(parts.id)),
+        ("product_id", Json::text(&parts.symbol)),
+    ];
+    let ignored = ["price", "open_24h", "volume_24h", "low_24h", "high_24h", "volume_30d"];
+    pairs.extend(ignored.map(|key| (key, Json::text(price))));
+    let best = ["best_bid", "best_bid_size", "best_ask", "best_ask_size"];
+    pairs.extend(best.into_iter().zip(parts.numbers.iter().map(Json::text)));
+    pairs.extend([
+        ("side", Json::text(if parts.flag { "buy" } else { "sell" })),
+        ("time", Json::text(&parts.time)),
+        ("trade_id", Json::raw(parts.id + 3)),
+        ("last_size", Json::text(size)),
+    ]);
+    Json::Object(pairs)
+}
+
 /// What the strict scanners know, as the venues write it.
 fn message() -> impl Strategy<Value = (&'static str, Json)> {
     prop_oneof![
@@ -243,6 +276,8 @@ fn message() -> impl Strategy<Value = (&'static str, Json)> {
         parts().prop_map(|parts| ("binance", binance_trade(parts, false))),
         parts().prop_map(|parts| ("binance_usdm", binance_trade(parts, true))),
         parts().prop_map(|parts| ("coinbase", coinbase_match(parts))),
+        parts().prop_map(|parts| ("kraken", kraken_ticker(parts))),
+        parts().prop_map(|parts| ("coinbase", coinbase_ticker(parts))),
     ]
 }
 

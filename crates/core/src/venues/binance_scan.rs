@@ -99,7 +99,7 @@ fn scan_trade(scan: &mut Scan<'_>, futures: bool, out: &mut Decoded) -> Option<(
     scan.literal(br#","p":""#)?;
     let price = scan.number()?;
     scan.literal(br#"","q":""#)?;
-    let size = scan.number()?;
+    let size = scan.size()?;
     if futures {
         scan.literal(br#"","X":""#)?;
         scan.quoted()?;
@@ -115,9 +115,6 @@ fn scan_trade(scan: &mut Scan<'_>, futures: bool, out: &mut Decoded) -> Option<(
         scan.boolean()?;
     }
     scan.literal(b"}")?;
-    if size.is_negative() {
-        return None;
-    }
     out.events.push(Event::Trade(TradeEvent {
         symbol,
         id,
@@ -141,11 +138,11 @@ fn scan_ticker(scan: &mut Scan<'_>, futures: bool, out: &mut Decoded) -> Option<
     scan.literal(br#","b":""#)?;
     let bid = scan.number()?;
     scan.literal(br#"","B":""#)?;
-    let bid = quote_side(bid, scan.number()?)?;
+    let bid = quote_side(bid, scan.size()?);
     scan.literal(br#"","a":""#)?;
     let ask = scan.number()?;
     scan.literal(br#"","A":""#)?;
-    let ask = quote_side(ask, scan.number()?)?;
+    let ask = quote_side(ask, scan.size()?);
     scan.literal(b"\"")?;
     let mut ts_event = UNDEF_U64;
     if futures {
@@ -159,8 +156,8 @@ fn scan_ticker(scan: &mut Scan<'_>, futures: bool, out: &mut Decoded) -> Option<
     Some(())
 }
 
-/// A side without offers is sent as price zero. The outer None is a negative size, which the tolerant way names.
+/// A side without offers is sent as price zero.
 #[inline]
-fn quote_side(price: Decimal, size: Decimal) -> Option<Option<(Decimal, Decimal)>> {
-    (!size.is_negative()).then(|| (!price.is_zero()).then_some((price, size)))
+fn quote_side(price: Decimal, size: Decimal) -> Option<(Decimal, Decimal)> {
+    (!price.is_zero()).then_some((price, size))
 }

@@ -1,8 +1,9 @@
 //! Coinbase Exchange. Source: docs.cdp.coinbase.com/exchange/websocket-feed/channels.
 
+use super::coinbase_scan::scan_frame;
 use super::json::{malformed, Value};
 use super::past_trades;
-use super::scan::{attempt, Scan};
+use super::scan::attempt;
 use crate::event::{
     Answer, BookEvent, Chain, Decode, DecodeError, Decoded, DefinitionEvent, Event, QuoteEvent, Row, Span, TradeEvent,
 };
@@ -67,66 +68,9 @@ impl Decode for Coinbase {
     }
 }
 
-/// The layouts that Coinbase sends, byte for byte, for trades and for changes of a book:
-///
 /// {"type":"l2update","product_id":"BTC-USD","changes":[["buy","18356.65","0.05"]],"time":"2022-08-04T15:25:05.010758Z"}
-fn scan_frame(frame: &[u8], out: &mut Decoded) -> Option<()> {
-    let mut scan = Scan::new(frame);
-    if scan.literal(br#"{"type":"match","trade_id":"#).is_some() {
-        return scan_match(&mut scan, out);
-    }
-    scan.literal(br#"{"type":"l2update","product_id":""#)?;
-    let symbol = scan.quoted()?;
-    scan.literal(br#","changes":["#)?;
-    let start = out.rows.len();
-    loop {
-        scan.literal(br#"[""#)?;
-        let side = match scan.peek()? {
-            b'b' => scan.literal(br#"buy",""#).map(|()| Side::Bid)?,
-            _ => scan.literal(br#"sell",""#).map(|()| Side::Ask)?,
-        };
-        out.rows.push(scan.quoted_row(side)?);
-        if scan.literal(b"],").is_none() {
-            break;
-        }
-    }
-    scan.literal(br#"]],"time":""#)?;
-    let ts_event = scan.quoted_time()?;
-    scan.literal(b"}")?;
-    scan.end()?;
-    push_book(symbol, false, start, ts_event, out);
-    Some(())
-}
-
-/// From the trade id on: as in [`read_match`], in the order that Coinbase sends.
-fn scan_match(scan: &mut Scan<'_>, out: &mut Decoded) -> Option<()> {
-    let id = scan.unsigned()?;
-    scan.literal(br#","maker_order_id":""#)?;
-    scan.quoted()?;
-    scan.literal(br#","taker_order_id":""#)?;
-    scan.quoted()?;
-    let side = match scan.literal(br#","side":"sell","size":""#) {
-        Some(()) => Side::Bid,
-        None => scan.literal(br#","side":"buy","size":""#).map(|()| Side::Ask)?,
-    };
-    let size = scan.number()?;
-    scan.literal(br#"","price":""#)?;
-    let price = scan.number()?;
-    scan.literal(br#"","product_id":""#)?;
-    let symbol = scan.quoted()?;
-    scan.literal(br#","sequence":"#)?;
-    let sequence = scan.unsigned()?;
-    scan.literal(br#","time":""#)?;
-    let ts_event = scan.quoted_time()?;
-    scan.literal(b"}")?;
-    scan.end()?;
-    let (id_is_hash, snapshot, last) = (false, false, true);
-    let trade = TradeEvent { symbol, id, id_is_hash, sequence, price, size, side, ts_event, snapshot, last };
-    out.events.push(Event::Trade((!size.is_negative()).then_some(trade)?));
-    Some(())
-}
-
-/// As in [`scan_frame`]. The size is the new size of the level, zero deletes it.
+///
+/// The size is the new size of the level, zero deletes it.
 fn read_update(message: &Value<'_>, out: &mut Decoded) -> Result<(), DecodeError> {
     let [symbol, changes, time] = message.require(["product_id", "changes", "time"])?;
     let symbol = symbol.name("product_id")?;
@@ -160,7 +104,7 @@ fn read_snapshot(message: &Value<'_>, out: &mut Decoded) -> Result<(), DecodeErr
     Ok(())
 }
 
-fn push_book(symbol: Span, snapshot: bool, start: usize, ts_event: u64, out: &mut Decoded) {
+pub(super) fn push_book(symbol: Span, snapshot: bool, start: usize, ts_event: u64, out: &mut Decoded) {
     let rows = start..out.rows.len();
     out.events.push(Event::Book(BookEvent { symbol, snapshot, rows, chain: Chain::NONE, checksum: None, ts_event }));
 }

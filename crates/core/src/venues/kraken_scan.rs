@@ -1,18 +1,20 @@
 //! The strict scanners of Kraken: the layouts that it sends, byte for byte, as the samples in [`super::kraken`] show them.
 
 use super::scan::Scan;
-use crate::event::{BookEvent, Chain, Decoded, Event, Row, TradeEvent};
+use crate::event::{BookEvent, Chain, Decoded, Event, QuoteEvent, Row, TradeEvent};
 use crate::record::{Side, UNDEF_U64};
 
-/// Book messages and trades; one item of data in a book message.
+/// Book messages, trades and tickers; one item of data in a book message and in a ticker.
 pub fn scan_frame(frame: &[u8], out: &mut Decoded) -> Option<()> {
     let mut scan = Scan::new(frame);
     scan.literal(br#"{"channel":""#)?;
     if scan.literal(br#"book","type":""#).is_some() {
         scan_book(&mut scan, out)?;
-    } else {
-        scan.literal(br#"trade","type":""#)?;
+    } else if scan.literal(br#"trade","type":""#).is_some() {
         scan_trades(&mut scan, out)?;
+    } else {
+        scan.literal(br#"ticker","type":""#)?;
+        scan_ticker(&mut scan, out)?;
     }
     scan.end()
 }
@@ -54,8 +56,8 @@ fn scan_side(scan: &mut Scan<'_>, side: Side, rows: &mut Vec<Row>) -> Option<()>
         scan.literal(br#"{"price":"#)?;
         let price = scan.number()?;
         scan.literal(br#","qty":"#)?;
-        let size = scan.number()?;
-        rows.push(Scan::row(side, price, size)?);
+        let size = scan.size()?;
+        rows.push(Row { side, price, size, count: 0 });
         if scan.literal(b"},").is_none() {
             return scan.literal(b"}]");
         }
@@ -74,7 +76,7 @@ fn scan_trades(scan: &mut Scan<'_>, out: &mut Decoded) -> Option<()> {
         scan.literal(br#"","price":"#)?;
         let price = scan.number()?;
         scan.literal(br#","qty":"#)?;
-        let size = scan.number()?;
+        let size = scan.size()?;
         scan.literal(br#","ord_type":""#)?;
         scan.quoted()?;
         scan.literal(br#","trade_id":"#)?;
@@ -84,9 +86,34 @@ fn scan_trades(scan: &mut Scan<'_>, out: &mut Decoded) -> Option<()> {
         let last = scan.literal(br#"},{"symbol":""#).is_none();
         let sequence = UNDEF_U64;
         let trade = TradeEvent { symbol, id, id_is_hash: false, sequence, price, size, side, ts_event, snapshot, last };
-        out.events.push(Event::Trade((!size.is_negative()).then_some(trade)?));
+        out.events.push(Event::Trade(trade));
         if last {
             return scan.literal(b"}]}");
         }
     }
+}
+
+fn scan_ticker(scan: &mut Scan<'_>, out: &mut Decoded) -> Option<()> {
+    scan_kind(scan)?;
+    let symbol = scan.quoted()?;
+    scan.literal(br#","bid":"#)?;
+    let bid = scan.number()?;
+    scan.literal(br#","bid_qty":"#)?;
+    let bid_size = scan.size()?;
+    scan.literal(br#","ask":"#)?;
+    let ask = scan.number()?;
+    scan.literal(br#","ask_qty":"#)?;
+    let ask_size = scan.size()?;
+    for key in ["last", "volume", "vwap", "low", "high", "change", "change_pct"] {
+        scan.key(key)?;
+        scan.number()?;
+    }
+    let ts_event = match scan.literal(br#","timestamp":""#) {
+        Some(()) => scan.quoted_time()?,
+        None => UNDEF_U64,
+    };
+    scan.literal(b"}]}")?;
+    let (bid, ask) = (Some((bid, bid_size)), Some((ask, ask_size)));
+    out.events.push(Event::Quote(QuoteEvent { symbol, sequence: UNDEF_U64, bid, ask, ts_event }));
+    Some(())
 }

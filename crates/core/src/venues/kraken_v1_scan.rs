@@ -178,7 +178,7 @@ fn scan_offer(scan: &mut Scan<'_>) -> Option<(crate::decimal::Decimal, crate::de
     scan.literal(br#"","#)?;
     scan.unsigned()?;
     scan.literal(br#",""#)?;
-    let size = scan.number()?;
+    let size = scan.size()?;
     scan.literal(br#""]"#)?;
-    (!size.is_negative()).then_some((price, size))
+    Some((price, size))
 }

@@ -12,6 +12,7 @@ mod binance;
 mod binance_scan;
 mod binance_usdm;
 mod coinbase;
+mod coinbase_scan;
 mod json;
 mod kraken;
 mod kraken_scan;

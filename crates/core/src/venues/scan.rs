@@ -49,6 +49,14 @@ impl<'f> Scan<'f> {
         self.rest().starts_with(text).then(|| self.at += text.len())
     }
 
+    /// Steps over `,"key":`.
+    #[inline]
+    pub fn key(&mut self, key: &str) -> Option<()> {
+        self.literal(b",\"")?;
+        self.literal(key.as_bytes())?;
+        self.literal(b"\":")
+    }
+
     /// The frame ends here.
     #[inline]
     pub fn end(&self) -> Option<()> {
@@ -149,6 +157,12 @@ impl<'f> Scan<'f> {
         sound.then(|| Decimal::new(if negative { -mantissa } else { mantissa }, scale as u8))
     }
 
+    /// A number that is not below zero; the tolerant way says where one is.
+    #[inline(always)]
+    pub fn size(&mut self) -> Option<Decimal> {
+        self.number().filter(|size| !size.is_negative())
+    }
+
     #[inline]
     pub fn boolean(&mut self) -> Option<bool> {
         match self.peek()? {
@@ -168,9 +182,9 @@ impl<'f> Scan<'f> {
     pub fn quoted_row(&mut self, side: Side) -> Option<Row> {
         let price = self.number()?;
         self.literal(br#"",""#)?;
-        let size = self.number()?;
+        let size = self.size()?;
         self.literal(b"\"")?;
-        Self::row(side, price, size)
+        Some(Row { side, price, size, count: 0 })
     }
 
     /// `[["price","size"],..]`, or an empty list.
@@ -186,11 +200,5 @@ impl<'f> Scan<'f> {
                 return self.literal(b"]]");
             }
         }
-    }
-
-    /// One row of a book with its numbers; a negative size is left to the tolerant way, which says where it stands.
-    #[inline(always)]
-    pub fn row(side: Side, price: Decimal, size: Decimal) -> Option<Row> {
-        (!size.is_negative()).then_some(Row { side, price, size, count: 0 })
     }
 }
