@@ -30,7 +30,7 @@ pub fn churn(rig: &mut Rig, symbols: &[&str], messages: usize) {
     }
 }
 
-fn with_token(plan: &mut Plan, venue: &mut LineVenue) {
+pub fn with_token(plan: &mut Plan, venue: &mut LineVenue) {
     plan.routes[0].waits_for_welcome = true;
     plan.routes[0].needs_token = true;
     venue.welcome = true;

@@ -77,8 +77,8 @@ impl Session {
         let carries = self.plan.channels.iter().filter(|channel| channel.stream == StreamName::Book);
         let routes = || carries.clone().map(|channel| channel.route);
         if routes().any(|route| self.links[route].is_open()) {
-            return self.now;
+            return self.at;
         }
-        routes().map(|route| self.last_seen(route as u16)).max().unwrap_or(self.now)
+        routes().map(|route| self.last_seen(route as u16)).max().unwrap_or(self.at)
     }
 }

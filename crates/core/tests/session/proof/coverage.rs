@@ -3,7 +3,7 @@
 
 use crate::books::{scene, Way, WAYS};
 use crate::driver::{Rig, START};
-use crate::life::churn;
+use crate::life::{churn, kraken_like, with_token};
 use crate::line::{self, LineDecoder};
 use proptest::prelude::*;
 use tickplant_core::clock::{Nanos, MILLISECOND, SECOND};
@@ -271,4 +271,26 @@ fn a_book_deeper_than_its_checksum_is_unproven() {
         assert!(book.iter().any(|one| one.quality == told as u8), "{depth}: {book:?}");
         assert!(book.iter().all(|one| one.quality != never as u8), "{depth}: {book:?}");
     }
+}
+
+/// A subscription that ends on a connection that stays is a gap from then on, however far the wall clock was set.
+#[test]
+fn a_gap_on_an_open_connection_begins_in_the_records_time() {
+    let (mut plan, mut venue) = kraken_like(&["AAA"]);
+    with_token(&mut plan, &mut venue);
+    plan.coverage_every = EVERY;
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(5 * SECOND);
+    let step = 3600 * SECOND;
+    rig.command(Command::Note { reason: Reason::ClockStep as u8, value: step as i64, detail: "stepped".into() });
+    rig.now += step;
+    rig.run(5 * SECOND);
+    let good_until = rig.now;
+    rig.venue.token = None;
+    rig.frame(0, "auth token has run out");
+    rig.run(SECOND);
+    let found = gaps(&painted(&rig, 1, Stream::Book));
+    let last = found.last().expect("a gap");
+    assert_eq!(last.cause, Reason::TokenExpired as u8, "{found:?}");
+    assert!(last.since + 1 >= good_until, "{} s too early", (good_until - last.since) / SECOND);
 }
