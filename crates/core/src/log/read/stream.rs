@@ -94,6 +94,8 @@ impl StreamReader {
             if let Some(end) = scan.end {
                 (self.segment_bytes, self.archive_end) = (end.segment_bytes, end.position());
             }
+            // The file that is being read may have grown and been left meanwhile.
+            self.map_again()?;
         }
         Ok(())
     }
