@@ -56,6 +56,7 @@ pub struct LaneWriter {
     paths: LanePaths,
     budget: Arc<Budget>,
     run: u32,
+    is_archived: bool,
     recovered: Recovered,
     reserve_is_open: bool,
     turn_has_inputs: bool,
@@ -121,6 +122,7 @@ impl LaneWriter {
             paths,
             budget,
             run,
+            is_archived: options.archive,
             recovered: plan.recovered,
             reserve_is_open: false,
             turn_has_inputs: false,
@@ -368,18 +370,17 @@ impl LaneWriter {
         self.commit(self.control.published_watermark());
         let mut clock = SystemClock::new();
         let until = clock.now() + CLOSE_WITHIN;
-        if let Some(archiver) = self.helpers.archiver.as_ref() {
-            self.helpers.orders.flush.store(true, Ordering::Release);
-            while self.archive_status().unsynced_bytes > 0 {
-                if clock.now() > until {
-                    return Err(LogError::Unarchived {
-                        lane: self.paths.lane.clone(),
-                        lag_bytes: self.archive_status().unsynced_bytes,
-                    });
-                }
-                archiver.thread().unpark();
-                std::thread::park_timeout(std::time::Duration::from_millis(1));
-            }
+        self.helpers.orders.flush.store(true, Ordering::Release);
+        while self.is_archived && self.archive_status().unsynced_bytes > 0 {
+            let archiver = self.helpers.archiver.as_ref().filter(|_| clock.now() <= until);
+            let Some(archiver) = archiver else {
+                return Err(LogError::Unarchived {
+                    lane: self.paths.lane.clone(),
+                    lag_bytes: self.archive_status().unsynced_bytes,
+                });
+            };
+            archiver.thread().unpark();
+            std::thread::park_timeout(std::time::Duration::from_millis(1));
         }
         self.helpers.end();
         self.remove_hot()
@@ -442,5 +443,20 @@ mod tests {
             assert_eq!(journal.next().unwrap().unwrap().payload, [turn; 100]);
         }
         assert!(journal.next().unwrap().is_none());
+    }
+
+    /// A thread that could not be made, as at the limit of a container's processes, is no reason to forget what it should have written.
+    #[test]
+    fn a_lane_without_its_archiver_keeps_its_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { hot_root: Some(dir.path().join("hot")), ..Options::default() };
+        let log = LogDir::open(dir.path().join("log"), &options).unwrap();
+        let mut writer = LaneWriter::open(&log, "lane", &options).unwrap();
+        writer.helpers.end();
+        writer.append(1, 1, &[[7; LINE]], 1, 1).unwrap();
+        assert!(matches!(writer.close(), Err(LogError::Unarchived { lag_bytes: 1.., .. })));
+        let writer = LaneWriter::open(&log, "lane", &options).unwrap();
+        assert_eq!(writer.next_index(), 1);
+        writer.close().unwrap();
     }
 }
