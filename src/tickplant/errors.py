@@ -109,7 +109,7 @@ class ConfigError(TickplantError):
         venue: str = "",
     ) -> None:
         parts = [f"expected {expected}" if expected else "", f'did you mean "{nearest}"?' if nearest else "", hint]
-        super().__init__(what, hint="; ".join(part for part in parts if part), venue=venue)
+        super().__init__(what, hint="; ".join(part for part in parts if part).replace("?; ", "? "), venue=venue)
         self.expected = expected
         self.nearest = nearest
         self.at(file, line)

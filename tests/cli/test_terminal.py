@@ -1,4 +1,5 @@
-"""The live view on a real terminal: it draws, follows a resize, and gives the terminal back as it was."""
+"""The live view on a real terminal: it draws, follows a resize, gives the terminal back as it was; on a pipe it ends
+with who reads it."""
 
 import fcntl
 import os
@@ -9,7 +10,7 @@ import struct
 import termios
 import time
 
-from .conftest import ENVIRONMENT, start
+from .conftest import ENVIRONMENT, finish, start
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 
@@ -54,3 +55,12 @@ def test_the_view_on_a_narrow_terminal_that_is_resized():
     finally:
         process.kill()
         os.close(ours)
+
+
+def test_the_view_ends_with_the_reader_of_its_pipe():
+    process = start("demo", "--seed", 7, "--instruments", 1)
+    line = process.stdout.readline()
+    process.stdout.close()
+    ended = finish(process)
+    assert (ended.code, ended.err) == (0, "")
+    assert "BTC/USD.KRAKEN" in line

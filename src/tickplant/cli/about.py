@@ -25,7 +25,7 @@ HTTP_TIMEOUT_S = 20.0
 
 
 def venues(
-    name: Annotated[str | None, typer.Argument(metavar="[VENUE]", help="One venue; without it, all.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="VENUE", help="One venue; without it, all.")] = None,
     instruments: Annotated[
         bool, typer.Option("--instruments", help="Ask the venue for its instruments (needs a network).")
     ] = False,

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from shutil import get_terminal_size
 from tempfile import TemporaryDirectory
+from textwrap import fill
 from typing import Annotated, Any
 
 import msgspec
@@ -83,6 +85,9 @@ def error_text(error: TickplantError) -> str:
 SMALL_LOG: dict[str, object] = {"log.segment_bytes": 8 << 20, "log.hot_bytes_max": 64 << 20}
 """What is looked at for minutes needs no gigabyte of memory files."""
 
+LAST_COLUMN_LEAST = 20
+"""Columns into which the last column of a table can be wrapped and still be read."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 LogOption = Annotated[
     str | None, typer.Option("--log", metavar="DIR", help="Log directory (log.path).", show_default=False)
@@ -92,7 +97,7 @@ SetOption = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as venue.kraken.depth=100. May be repeated."),
 ]
 ConfigArgument = Annotated[
-    Path | None, typer.Argument(metavar="[CONFIG]", help="Settings as TOML; without one the environment says it all.")
+    Path | None, typer.Argument(metavar="CONFIG", help="Settings as TOML; without one the environment says it all.")
 ]
 
 
@@ -163,16 +168,39 @@ def print_json(value: object, *, flush: bool = True) -> None:
         sys.stdout.flush()
 
 
-def rows_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as aligned columns, for people and for pipes."""
+def rows_text(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
+    """Rows as aligned columns, for people and for pipes. On a terminal that is too narrow for them the last column is
+    wrapped, and where there is no room for that each row is a paragraph.
+
+    `width`: what must not be exceeded; without it the terminal's, and on a pipe there is none.
+    """
     if not rows:
         return ""
     names = list(rows[0])
     cells = [names, *([_cell(row[name]) for name in names] for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells
-    )
+    width = width or terminal_columns() or sum(widths) + 2 * len(widths)
+    margin = sum(widths[:-1]) + 2 * len(widths[:-1])
+    if width - margin < min(widths[-1], LAST_COLUMN_LEAST):
+        return "\n".join(wrapped(_facts(names, line), width, hanging=2) for line in cells[1:])
+    lines = ["  ".join([*map(str.ljust, line[:-1], widths), line[-1]]).rstrip() for line in cells]
+    return "\n".join(wrapped(line, width, hanging=margin) if len(line) > width else line for line in lines)
+
+
+def _facts(names: Sequence[str], line: Sequence[str]) -> str:
+    """A row in words: its first value, then each other one behind its name."""
+    return "  ".join([line[0], *(f"{name} {text}" for name, text in zip(names[1:], line[1:], strict=True) if text)])
+
+
+def wrapped(text: str, width: int | None = None, *, hanging: int = 0) -> str:
+    """A text in lines that fit the width, or without one the terminal; on a pipe as it is."""
+    width = width or terminal_columns()
+    return fill(text, width, subsequent_indent=" " * hanging, break_on_hyphens=False) if width else text
+
+
+def terminal_columns() -> int | None:
+    """Columns of the terminal that the output goes to; None where it is no terminal."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _cell(value: object) -> str:

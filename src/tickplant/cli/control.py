@@ -15,7 +15,7 @@ DirectoryOption = Annotated[str, typer.Option("--log", metavar="DIR", help="Log 
 
 
 def resync(
-    instruments: Annotated[list[str], typer.Argument(metavar="INSTRUMENT...", help="Such as BTC/USD.KRAKEN.")],
+    instruments: Annotated[list[str], typer.Argument(metavar="INSTRUMENT", help="Such as BTC/USD.KRAKEN.")],
     log: DirectoryOption = "data",
     json: JsonOption = False,
 ) -> Exit:

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from tickplant import clock, config
-from tickplant.cli.common import SMALL_LOG, Exit, JsonOption, LogOption, log_flags, print_json, run_until_stopped
+from tickplant.cli.common import (
+    SMALL_LOG,
+    Exit,
+    JsonOption,
+    LogOption,
+    log_flags,
+    print_json,
+    run_until_stopped,
+    wrapped,
+)
 from tickplant.cli.live import account, shown, until_stopped
 from tickplant.cli.sim.wounds import FaultLog, heal, wounded
 from tickplant.cli.simulated import Side, Simulated, simulated_venues
@@ -63,8 +72,8 @@ def demo(
         else:
             typer.echo(summary_text(summary))
             for line in summary["fault_texts"]:
-                typer.echo(line)
-            typer.echo(_verdict(summary))
+                typer.echo(wrapped(line))
+            typer.echo(wrapped(_verdict(summary)))
         return Exit.OK if summary["proven"] else Exit.UNPROVEN
 
     return run_until_stopped(work)

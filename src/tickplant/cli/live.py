@@ -65,7 +65,8 @@ async def shown(plant: Plant, instruments: Iterable[str], since_ns: int) -> Asyn
     ]
     console = common.console()
     tasks.append(asyncio.create_task(_draw(view, console) if console.is_terminal else _print_lines(view)))
-    watchers = [asyncio.create_task(_end_on_fault(plant, task)) for task in tasks]
+    faults: list[BaseException] = []
+    watchers = [asyncio.create_task(_end_on_fault(plant, task, faults)) for task in tasks]
     try:
         yield view
     finally:
@@ -73,9 +74,10 @@ async def shown(plant: Plant, instruments: Iterable[str], since_ns: int) -> Asyn
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*watchers, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
+    # The first one ended the plant, and others may have failed for that.
+    for fault in (*faults, *results):
+        if isinstance(fault, Exception):
+            raise fault
 
 
 async def say_changes(plant: Plant, since_ns: int, say: Callable[[str], None]) -> None:
@@ -139,11 +141,12 @@ def change_text(record: Status, lane: str, text: str) -> str:
     return f"{line}: {text}" if text else line
 
 
-async def _end_on_fault(plant: Plant, task: asyncio.Task[None]) -> None:
-    """A part of the view that fails must not leave a frozen picture: the plant is asked to end, the fault is raised."""
+async def _end_on_fault(plant: Plant, task: asyncio.Task[None], faults: list[BaseException]) -> None:
+    """A part of the view that fails must not leave a frozen picture: the plant is asked to end, the fault is kept."""
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.wait((task,))
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            faults.append(fault)
             await plant.stop()
 
 

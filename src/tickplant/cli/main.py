@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -26,6 +26,21 @@ EPILOG = """Exit codes: 0 done, or ended by Ctrl-C or SIGTERM; 1 something that 
 2 wrong usage; 3 settings; 4 log; 5 venue or connection; 6 recording; 7 worker; 8 no plant, or another;
 70 a fault of tickplant."""
 
+
+class Door(TyperGroup):
+    """Runs the command that is named. Where the reader of its output goes, as `head` does, it ends in order."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered must not be written at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.OK
+        return result
+
+
 app = typer.Typer(
     name="tickplant",
     help="Market data with its proof: feeds, exact order books, one log.",
@@ -33,7 +48,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    cls=TyperGroup,
+    cls=Door,
 )
 
 

@@ -73,7 +73,7 @@ def with_metrics(settings: Config) -> Config:
 
 
 def record(
-    instruments: Annotated[list[str], typer.Argument(metavar="INSTRUMENT...", help="Such as BTC/USD.KRAKEN.")],
+    instruments: Annotated[list[str], typer.Argument(metavar="INSTRUMENT", help="Such as BTC/USD.KRAKEN.")],
     config: Annotated[Path | None, typer.Option("--config", help="Settings as TOML.")] = None,
     log: LogOption = None,
     sets: SetOption = None,
@@ -88,7 +88,7 @@ def record(
 
 
 def watch(
-    instruments: Annotated[list[str], typer.Argument(metavar="INSTRUMENT...", help="Such as BTC/USD.KRAKEN.")],
+    instruments: Annotated[list[str], typer.Argument(metavar="INSTRUMENT", help="Such as BTC/USD.KRAKEN.")],
     config: Annotated[Path | None, typer.Option("--config", help="Settings as TOML.")] = None,
     log: LogOption = None,
     sets: SetOption = None,

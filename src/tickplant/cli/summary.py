@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tickplant.cli.common import rows_text
+from tickplant.cli.common import rows_text, wrapped
 from tickplant.cli.view import latency_text
 
 COLUMNS = (
@@ -74,7 +74,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if backfilled := sum(row.get("trades_backfilled", 0) for row in summary["instruments"]):
         totals.append(f"{backfilled:,} missed trades back-filled over REST")
     totals.append(f"peak memory {summary['memory_peak_mb']} MB, {summary['memory_anonymous_mb']} MB anonymous")
-    return f"{rows_text(rows)}\n\n{'; '.join(totals)}"
+    return f"{rows_text(rows)}\n\n{wrapped('; '.join(totals))}"
 
 
 def _ordered(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ from tickplant.records import Repair
 from tickplant.venues.base import InstrumentId
 
 StartArgument = Annotated[
-    str | None, typer.Argument(metavar="[FROM]", help=f"From here, by receive time. {TIME_HELP}", show_default=False)
+    str | None, typer.Argument(metavar="FROM", help=f"From here, by receive time. {TIME_HELP}", show_default=False)
 ]
-EndArgument = Annotated[str | None, typer.Argument(metavar="[TO]", help="Up to here.", show_default=False)]
+EndArgument = Annotated[str | None, typer.Argument(metavar="TO", help="Up to here.", show_default=False)]
 
 
 def coverage(

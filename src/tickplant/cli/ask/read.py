@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -76,12 +75,8 @@ def tail(
         else:
             for row in rows:
                 print(_line(row), flush=follow)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         pass
-    except BrokenPipeError:
-        # The reader of our output has gone, as `head` does. What is still buffered must not be written at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Exit.OK
 
 

@@ -16,7 +16,7 @@ from tickplant.errors import TickplantError
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="Settings to check too.")] = None,
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="Settings to check too.")] = None,
     log: LogOption = None,
     clean: Annotated[
         bool, typer.Option("--clean", help="Remove the memory files of logs that are gone; no others.")

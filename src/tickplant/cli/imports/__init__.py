@@ -28,7 +28,7 @@ NEVER_NS = 100 * 365 * 86_400 * clock.SECOND_NS
 
 
 def import_files(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings, gzipped or not.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Recordings, gzipped or not.")],
     form: Annotated[Format, typer.Option("--format", help="Who recorded them.")],
     venue: Annotated[str, typer.Option("--venue", metavar="V", help="Whose messages they are.")],
     log: Annotated[str, typer.Option("--log", metavar="DIR", help="Log directory.")] = "data",

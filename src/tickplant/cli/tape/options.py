@@ -42,7 +42,7 @@ UrlArgument = Annotated[
 ]
 CommandArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="-- WORKER ARGS...", help="The worker's command.", show_default=False),
+    typer.Argument(metavar="-- WORKER ARGS", help="The worker's command.", show_default=False),
 ]
 PipesOption = Annotated[
     int | None, typer.Option("--pipes", metavar="N", help="Pipes, or with --log shards.", show_default=False)

@@ -152,7 +152,7 @@ def lb(
     url: Annotated[str, typer.Argument(help="ws:// or wss:// address of the feed.")],
     pipes: Annotated[int, typer.Argument(help="Pipes to deal to.")],
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The worker's directory.")],
-    command: Annotated[list[str], typer.Argument(metavar="WORKER ARGS...", help="The worker's command.")],
+    command: Annotated[list[str], typer.Argument(metavar="WORKER ARGS", help="The worker's command.")],
     json: JsonOption = False,
 ) -> NoReturn:
     """`route` in the positional form of trade-balancer: all trades, one worker with all pipes.

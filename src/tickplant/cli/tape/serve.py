@@ -22,7 +22,7 @@ def serve_tape(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE|LOGDIR]",
+            metavar="FILE|LOGDIR",
             help="A saved tape: NDJSON of objects or of arrays, gzip or not; or the log that `route --record` made.",
         ),
     ] = None,
