@@ -23,7 +23,10 @@ $(VENV)/.native: $(VENV)/.packages $(NATIVE_SOURCES)
 test: check  ## every test but the long ones
 	cargo test -q -p tickplant-core
 	KTLS_MEGABYTES=2 tests/ktls/run.sh --cached || test $$? = 77
-	$(BIN)/pytest -m "not proof"
+	@# Storms need a processor and the other tests mostly wait: two minutes of them beside the others cost next to none.
+	nice $(BIN)/pytest -s -m storm > target/storms.txt 2>&1 & storms=$$!; \
+	$(BIN)/pytest -m "not proof and not storm"; failed=$$?; \
+	wait $$storms || failed=1; cat target/storms.txt; exit $$failed
 
 check: setup  ## types, style and the house itself
 	cargo fmt --check
@@ -49,6 +52,7 @@ test-ktls:  ## kernel TLS in a small guest; skips, saying why, where its parts c
 proof: peers test-ktls  ## the long tests: hundreds of kills, thousands of cuts, foreign clients
 	TICKPLANT_PROOF=1 cargo test -q --release -p tickplant-core --test log
 	$(BIN)/pytest -m proof --timeout 1800
+	TICKPLANT_STORM_SECONDS=3600 $(BIN)/pytest -s -m storm
 	$(BIN)/python bench/soak.py --minutes 10
 
 bench: setup  ## what it costs and how fast it is, in JSON lines; NAMES="latency readers" for some of it

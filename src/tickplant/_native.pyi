@@ -573,7 +573,9 @@ def remove_hot_dir(path: str | PathLike[str]) -> bool: ...
 
 @final
 class VirtualLoop:
-    def __new__(cls, log: LogHandle, lane: str, plan: bytes, at: int, *, seed: int = 0) -> Self: ...
+    def __new__(
+        cls, log: LogHandle, lane: str, plan: bytes, at: int, *, seed: int = 0, decoder: object | None = None
+    ) -> Self: ...
     def take(
         self,
         at: int,

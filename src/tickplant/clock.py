@@ -28,6 +28,11 @@ def monotonic_ns() -> int:
     return time.monotonic_ns()
 
 
+def processor_ns() -> int:
+    """Nanoseconds of processor time that this process has used, in all of its threads."""
+    return time.process_time_ns()
+
+
 def seeded(seed: int | str) -> Random:
     """A generator that gives the same numbers for the same seed on every machine."""
     return Random(seed)

@@ -12,13 +12,15 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from tickplant.sim.presets import VENUES
+
 ROOT = Path(__file__).parents[2]
 SESSION = "crates/core/src/session"
 
 
 class Mutant(NamedTuple):
-    """`old` stands once in the file and is replaced by `new`; `faults` and `rate` (orders a second) are
-    those of the world that it is let loose in."""
+    """`old` stands once in the file and is replaced by `new`; `faults`, `rate` (orders a second) and `venues` are those
+    of the world that it is let loose in."""
 
     name: str
     path: str
@@ -26,6 +28,7 @@ class Mutant(NamedTuple):
     new: str
     faults: str = "storm"
     rate: int = 10
+    venues: tuple[str, ...] = VENUES
 
 
 MUTANTS = [
@@ -155,6 +158,14 @@ MUTANTS = [
         "        let _ = (again_at, channel, slot);",
     ),
     Mutant(
+        # Who checks by symbol what is counted over a connection can only ask that it grows.
+        "per-connection sequence checked per symbol",
+        f"{SESSION}/sync.rs",
+        "(Some(last), Some(number)) if number == last + 1 => Verdict::Apply,",
+        "(Some(last), Some(number)) if number > last => Verdict::Apply,",
+        venues=("examples.own_venue:PitExchange",),
+    ),
+    Mutant(
         "duplicate trade after line failover",
         f"{SESSION}/lines/mod.rs",
         "            StreamName::Trades => merge.trades.set_up(line, up),\n",
@@ -176,7 +187,7 @@ HUNT = """
 import json, sys
 from tickplant.testing import simulate
 for seed in range(int(sys.argv[1])):
-    report = simulate(seed, minutes=30, faults=sys.argv[2], rate=int(sys.argv[3]))
+    report = simulate(seed, minutes=30, faults=sys.argv[2], rate=int(sys.argv[3]), venues=sys.argv[4:])
     if report.violations:
         print(json.dumps([seed, sorted({violation.rule for violation in report.violations})]))
         break
@@ -200,7 +211,7 @@ def hunt(mutant: Mutant, folder: Path, seeds: int) -> tuple[int, list[str]] | No
     """
     tree = folder / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    for name in ("crates", "src"):
+    for name in ("crates", "src", "examples"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Cargo.toml", "Cargo.lock"):
         shutil.copy2(ROOT / name, tree / name)
@@ -212,7 +223,7 @@ def hunt(mutant: Mutant, folder: Path, seeds: int) -> tuple[int, list[str]] | No
         subprocess.run(build, cwd=tree, env=environment, check=True)
         shutil.copy2(target / "debug" / "lib_native.so", tree / "src" / "tickplant" / "_native.abi3.so")
     environment = os.environ | {"PYTHONPATH": str(tree / "src")}
-    command = [sys.executable, "-c", HUNT, str(seeds), mutant.faults, str(mutant.rate)]
+    command = [sys.executable, "-c", HUNT, str(seeds), mutant.faults, str(mutant.rate), *mutant.venues]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     return None if found is None else (found[0], found[1])

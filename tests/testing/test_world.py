@@ -33,14 +33,6 @@ def test_a_calm_world_is_clean_and_every_book_is_compared():
         assert calm.fired == []
 
 
-def test_every_fault_of_storm_fires():
-    """At twice the likelihood and more for what is rare, so that three short worlds are enough."""
-    rare = {fault.name: 0.05 for fault in FAULTS if fault.when == "minute"} | {"deep_checksum": 0.004}
-    wilder = {name: 2 * probability for name, probability in PRESETS["storm"].items()} | rare
-    fired = {name for seed in range(3) for name in simulate(seed, faults=wilder, minutes=10).histogram}
-    assert fired == set(wilder)
-
-
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_book_that_differs_in_one_level_is_seen(venue):
     with world(seed=2, venues=[venue]) as lied_to:

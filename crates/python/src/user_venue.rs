@@ -86,7 +86,7 @@ fn read_events(events: &[Bound<'_, PyAny>]) -> Result<Decoded, DecodeError> {
     for event in events {
         let read = Reader { event, out: &mut out }.read();
         match read {
-            Ok(event) => out.events.push(event),
+            Ok(event) => out.events.extend(event),
             Err(Fault::Decode(error)) => return Err(error),
             Err(Fault::Python) => return Err(malformed("an event has a field of a wrong type")),
         }
@@ -124,9 +124,14 @@ struct Reader<'a, 'py> {
 }
 
 impl Reader<'_, '_> {
-    fn read(mut self) -> Result<Event, Fault> {
+    /// None for a frame's number, which is no event of its own.
+    fn read(mut self) -> Result<Option<Event>, Fault> {
         let class = self.event.get_type().name()?.to_string();
-        match class.as_str() {
+        let event = match class.as_str() {
+            "FrameNumber" => {
+                self.out.number = Some(self.get("number")?);
+                return Ok(None);
+            }
             "BookEvent" => self.book().map(Event::Book),
             "TradeEvent" => self.trade().map(Event::Trade),
             "QuoteEvent" => self.quote().map(Event::Quote),
@@ -137,7 +142,8 @@ impl Reader<'_, '_> {
             "AuthFailed" => Ok(Event::AuthFailed { text: self.span("text")? }),
             "BadFrame" => Err(Fault::Decode(malformed("the venue's class could not read it"))),
             _ => Err(Fault::Decode(malformed("an event is none of tickplant.venues.user's"))),
-        }
+        };
+        event.map(Some)
     }
 
     fn book(&mut self) -> Result<BookEvent, Fault> {

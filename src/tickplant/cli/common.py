@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from shutil import get_terminal_size
-from tempfile import TemporaryDirectory
 from textwrap import fill
 from typing import Annotated, Any
 
@@ -20,7 +19,6 @@ import typer
 from rich.console import Console
 
 from tickplant import config
-from tickplant._native import THROWN_AWAY
 from tickplant.errors import (
     ConfigError,
     ImportFormatError,
@@ -32,6 +30,7 @@ from tickplant.errors import (
     WireError,
     WorkerError,
 )
+from tickplant.log.places import thrown_away
 from tickplant.venues.table import find_instrument
 
 
@@ -132,12 +131,8 @@ def log_flags(path: str | None) -> Iterator[dict[str, object]]:
     if path is not None:
         yield {"log.path": path}
         return
-    memory = Path("/dev/shm")
-    with (
-        TemporaryDirectory(prefix=THROWN_AWAY) as directory,
-        TemporaryDirectory(prefix=THROWN_AWAY, dir=memory if memory.is_dir() else None) as hot,
-    ):
-        yield {"log.path": directory, "log.hot_root": hot, "log.sync": "none", **SMALL_LOG}
+    with thrown_away() as (directory, hot):
+        yield {"log.path": str(directory), "log.hot_root": str(hot), "log.sync": "none", **SMALL_LOG}
 
 
 def require_instruments(settings: config.Config) -> config.Config:

@@ -3,12 +3,26 @@
 from typing import TYPE_CHECKING, Any
 
 from tickplant.sim.build import build_venue, build_venues
-from tickplant.sim.venue import Close, HttpReply, Venue
+from tickplant.sim.market import Market, Step
+from tickplant.sim.venue import Close, HttpReply, Message, Outbox, Subscribers, Venue
 
 if TYPE_CHECKING:
     from tickplant.sim.server import Address, SimServer
 
-__all__ = ["Address", "Close", "HttpReply", "SimServer", "Venue", "build_venue", "build_venues"]
+__all__ = [
+    "Address",
+    "Close",
+    "HttpReply",
+    "Market",
+    "Message",
+    "Outbox",
+    "SimServer",
+    "Step",
+    "Subscribers",
+    "Venue",
+    "build_venue",
+    "build_venues",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+from tickplant.errors import ConfigError
 from tickplant.sim.market import Market
-from tickplant.sim.presets import instruments
+from tickplant.sim.presets import instruments, is_own
 from tickplant.sim.venue import Venue
 from tickplant.sim.venues.binance import Binance
 from tickplant.sim.venues.binance_usdm import BinanceUsdm
@@ -27,7 +30,8 @@ def build_venue(
 ) -> Venue:
     """One simulated venue: `rate` orders a second over `instrument_count` instruments, starting at `start_ns`.
 
-    The same arguments give the same messages. Raises ValueError for an unknown name or numbers out of range.
+    The same arguments give the same messages. `module:Class` is a venue of your own. Raises ValueError for an unknown
+    name or numbers out of range, ConfigError for a class that cannot be used.
     """
     market = Market(
         instruments(name, instrument_count),
@@ -47,7 +51,23 @@ def build_venue(
             return BinanceUsdm(market)
         case "coinbase":
             return Coinbase(market)
+        case _ if is_own(name):
+            return _own_class(name)(market)
     raise ValueError(f"no simulated venue {name!r}")
+
+
+def _own_class(name: str) -> type[Venue]:
+    """The class `module:Class`, which may lie in the directory where a command is given. Raises ConfigError."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f'the simulated venue "{name}" cannot be loaded: {error}', expected="module:Class") from error
+    if not (isinstance(found, type) and issubclass(found, Venue) and found.rules is not None):
+        raise ConfigError(f'"{name}" is no simulated venue', expected="a subclass of tickplant.sim.Venue with `rules`")
+    return found
 
 
 def build_venues(

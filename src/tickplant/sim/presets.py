@@ -27,11 +27,17 @@ _STYLES = {
     "coinbase": ("USD", "-", 2, 8, 8),
 }
 VENUES = tuple(_STYLES)
+_OWN_STYLE = ("USD", "/", 2, 8, 8)
+
+
+def is_own(venue: str) -> bool:
+    """Whether a name is that of a user's class, `module:Class`."""
+    return ":" in venue
 
 
 def instruments(venue: str, count: int = 4) -> list[Instrument]:
     """The first `count` instruments of a venue. Raises ValueError for an unknown venue or more than there are."""
-    if venue not in _STYLES:
+    if venue not in _STYLES and not is_own(venue):
         raise ValueError(f"no simulated venue {venue!r}; there are {', '.join(VENUES)}")
     if not 1 <= count <= MOST_INSTRUMENTS:
         raise ValueError(f"{count} instruments asked of {venue}; 1 to {MOST_INSTRUMENTS} can be had")
@@ -39,7 +45,7 @@ def instruments(venue: str, count: int = 4) -> list[Instrument]:
 
 
 def _instrument(venue: str, base: str, price: int) -> Instrument:
-    quote, joint, price_scale_least, size_scale_least, size_scale_most = _STYLES[venue]
+    quote, joint, price_scale_least, size_scale_least, size_scale_most = _STYLES.get(venue, _OWN_STYLE)
     # Dear assets have few decimals, cheap ones many: mostly 100,000 to 999,999 ticks in a price, as on the venues.
     digits = len(str(price))
     price_scale = min(8, max(price_scale_least, 10 - digits))

@@ -47,6 +47,8 @@ class Venue(ABC):
     ping_every_ns: ClassVar[int] = 20 * SECOND_NS
     """How often the venue sends protocol pings."""
     pong_within_ns: ClassVar[int] = 60 * SECOND_NS
+    rules: ClassVar[type[Any] | None] = None
+    """Of a user's venue: its `UserVenue`, by which the plant speaks to it. Built-in ones are found by their name."""
     cadences_ns: ClassVar[tuple[int, ...]] = ()
     """Periods of what is sent by the clock: each is a `_tick`."""
 
@@ -138,11 +140,11 @@ class Venue(ABC):
     def receive(self, connection: int, text: str, now_ns: int) -> list[Message]:
         """Answers a client's message."""
 
-    @abstractmethod
     def http(
         self, method: str, path: str, query: str, now_ns: int, headers: Mapping[str, str] | None = None
     ) -> HttpReply:
-        """Answers an HTTP request."""
+        """Answers an HTTP request; here there is nothing to be had."""
+        return HttpReply(404, "{}")
 
     @abstractmethod
     def _step(self, step: Step, out: Outbox) -> None:

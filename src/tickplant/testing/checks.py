@@ -32,13 +32,13 @@ from tickplant.records import (
 )
 from tickplant.sim.market import Listing
 from tickplant.sim.matching import ASK, BID
+from tickplant.testing.power import RECORD_BYTES, Batches
 from tickplant.testing.reports.wounds import Sign, gap_sign
 from tickplant.testing.truth import Key, Truth
 
 _LEVEL = struct.Struct("<QQQqqQIHBBBBBBI")
 _STATUS = struct.Struct("<QQQqQQIHBBBBBBI")
 _GAP = struct.Struct("<QQQQQQIHBBBBBBI")
-_RECORD_BYTES = 64
 _SCALE_MOST = 18
 # Messages without numbers that are remembered, to know the book of another line by when it takes over.
 _SAID_MOST = 256
@@ -123,6 +123,17 @@ class Checked:
         values = [mantissa * 10 ** (_SCALE_MOST - scale) for mantissa, scale in printed]
         return values[:2] == values[2:]
 
+    def traded(self, id_: int) -> None:
+        """A trade is recorded."""
+        self.trades.add(id_)
+        self.trade_first = min(self.trade_first or id_, id_)
+        self.trade_last = max(self.trade_last, id_)
+
+    def missed(self, stream: int, repaired: int, first: int, last: int) -> None:
+        """A GAP is recorded; that of trades excuses their ids where nothing repaired it."""
+        if stream == Stream.TRADES and repaired == Repair.NONE and last != (1 << 64) - 1:
+            self.gaps.append((first, last))
+
     def set_level(self, action: int, side: int, price: int, size: int) -> None:
         if action == Action.CLEAR:
             self.held.clear()
@@ -187,7 +198,7 @@ class Checker:
         if self._redundant and not checked.numbered:
             checked.said.append(meaning)
 
-    def take(self, now_ns: int, records: list[tuple[int, int, bytes]], meaning: Meaning | None) -> None:
+    def take(self, now_ns: int, records: Batches, meaning: Meaning | None) -> None:
         """The records of one commit, which `meaning` brought about where it was a whole book message."""
         self._open = None
         for kind, index, data in records:
@@ -198,8 +209,8 @@ class Checker:
     def _take_batch(self, now_ns: int, kind: int, index: int, data: bytes, meaning: Meaning | None = None) -> None:
         if index != self._next_index:
             self.say(now_ns, "positions", 0, f"record {index} follows record {self._next_index - 1}")
-        self._next_index = index + len(data) // _RECORD_BYTES
-        self.counts["records"] += len(data) // _RECORD_BYTES
+        self._next_index = index + len(data) // RECORD_BYTES
+        self.counts["records"] += len(data) // RECORD_BYTES
         if kind == Kind.LEVEL:
             self._levels(now_ns, data, meaning)
         elif kind == Kind.TRADE:
@@ -213,6 +224,20 @@ class Checker:
         """A new run of the plant begins."""
         for checked in self.instruments.values():
             checked.restarted(now_ns)
+
+    def rewound(self, records: Batches) -> None:
+        """This is all that is recorded: a power cut took the rest."""
+        for checked in self.instruments.values():
+            checked.trades, checked.gaps = set(), []
+            checked.trade_first = checked.trade_last = 0
+        for kind, index, data in records:
+            self._next_index = index + len(data) // RECORD_BYTES
+            if kind == Kind.TRADE:
+                for line in _LEVEL.iter_unpack(data):
+                    self.instruments[line[6]].traded(line[5])
+            elif kind == Kind.GAP:
+                for _, _, first, last, _, _, id_, _, stream, _, _, repaired, _, _, _ in _GAP.iter_unpack(data):
+                    self.instruments[id_].missed(stream, repaired, first, last)
 
     def look(self, now_ns: int) -> None:
         """What must hold at any time: no live book is behind, no other state lasts."""
@@ -313,9 +338,7 @@ class Checker:
                 self.say(now_ns, "trades", id_, f"trade {ref} was another one")
             if flags & F_BACKFILL:
                 self._fill(now_ns, id_, checked, ref)
-            checked.trades.add(ref)
-            checked.trade_first = min(checked.trade_first or ref, ref)
-            checked.trade_last = max(checked.trade_last, ref)
+            checked.traded(ref)
 
     def _fill(self, now_ns: int, id_: int, checked: Checked, ref: int) -> None:
         """A trade that was fetched lies in a hole that was told, and comes after those of it that came before."""
@@ -332,8 +355,7 @@ class Checker:
             self._received(now_ns, ts_recv, id_)
             self.signs.append(gap_sign(now_ns, id_, stream, cause, repaired, first, last))
             self.counts["gaps"] += 1
-            if stream == Stream.TRADES and repaired == Repair.NONE and last != (1 << 64) - 1:
-                self.instruments[id_].gaps.append((first, last))
+            self.instruments[id_].missed(stream, repaired, first, last)
 
     def _statuses(self, now_ns: int, data: bytes) -> None:
         for fields in _STATUS.iter_unpack(data):

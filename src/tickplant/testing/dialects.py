@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from tickplant.sim.venues.kraken_book import CHECKSUM_LEVELS
+from tickplant.venues.base import Venue
+from tickplant.venues.user import BookEvent, TradeEvent, UserVenue
 
 Sort = Literal["book", "snapshot", "trade", "answer", "other"]
 
@@ -133,3 +135,25 @@ class Dialect:
                 '"api_version":"v2","connection_id":1}]}'
             )
         return '{"e":"serverShutdown","E":1770123456789}' if self.numbered else None
+
+
+class OwnDialect(Dialect):
+    """A user's venue, read as its own class reads it. Nobody knows how to spoil its numbers."""
+
+    def __init__(self, rules: UserVenue) -> None:
+        super().__init__(rules.code.lower())
+        self._rules = rules
+        self.proven = rules.book.connection_numbered or rules.book.continuity != "none" or rules.book.checksum != "none"
+
+    def read(self, text: str) -> Spoken:
+        for event in self._rules.decode_frame(text.encode()):
+            if isinstance(event, BookEvent):
+                return Spoken("snapshot" if event.snapshot else "book", event.symbol)
+            if isinstance(event, TradeEvent):
+                return Spoken("trade", event.symbol)
+        return _OTHER
+
+
+def dialect_of(name: str, rules: Venue) -> Dialect:
+    """The dialect of a simulated venue that a plant speaks to by these rules."""
+    return OwnDialect(rules) if isinstance(rules, UserVenue) else Dialect(name)

@@ -79,6 +79,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("double_subscription", "minute", "an instrument gets a second holder for a while"),
     Fault("disk_slow", "minute", "each write of the archive takes two milliseconds, for up to two minutes"),
     Fault("disk_full", "minute", "the archive's disk is full, for up to two minutes"),
+    Fault("disk_torn", "minute", "the machine loses power: memory is gone, the archive ends at any byte"),
     Fault("restart", "minute", "the plant is killed, in the middle of a turn or between two, and started again"),
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}
@@ -95,12 +96,12 @@ _STORM: dict[str, float] = {
     **dict.fromkeys(("rst", "fin", "half_open", "mute"), 0.0012),
     **dict.fromkeys(("burst", "double_subscription", "clock_step", "clock_drift"), 0.1),
     **dict.fromkeys(("day_cut", "maintenance", "flap", "dead_instrument", "delisted", "clock_leap"), 0.02),
-    **dict.fromkeys(("disk_slow", "disk_full"), 0.01),
+    **dict.fromkeys(("disk_slow", "disk_full", "disk_torn"), 0.01),
     "restart": 0.05,
 }
 PRESETS: dict[str, dict[str, float]] = {
     "calm": {},
-    "flaky": {name: value / 4 for name, value in _STORM.items() if name != "restart"},
+    "flaky": {name: value / 4 for name, value in _STORM.items() if name not in ("restart", "disk_torn")},
     "storm": _STORM,
     "burst": {"burst": 0.5},
     "restart": {"restart": 0.5},

@@ -134,7 +134,7 @@ class Injury:
                 station.post(wire, text.encode(), meaning, self._rng.randrange(_LATE_MOST_NS))
             case "snapshot_partial":
                 start, end = text.find('"asks":['), text.rfind("]")
-                if station.dialect.proven and self._rng.getrandbits(1) and start < end:
+                if station.dialect.proven and self._rng.getrandbits(1) and 0 <= start < end:
                     cut = text[: start + 8] + text[text.index("]", start) :]
                     station.post(wire, cut.encode(), None)
                 else:

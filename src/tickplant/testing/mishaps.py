@@ -49,7 +49,7 @@ class Mishaps:
         name = station.chance.draw("minute")
         if name is None:
             return
-        if name in ("restart", "double_subscription", "disk_slow", "disk_full") and not station.up:
+        if name in ("restart", "double_subscription", "disk_slow", "disk_full", "disk_torn") and not station.up:
             return
         detail = self._carry_out(name)
         if detail is not None:
@@ -94,6 +94,10 @@ class Mishaps:
                 return symbol
             case "disk_slow" | "disk_full":
                 return self._spoil_disk(name)
+            case "disk_torn":
+                lost = station.lose_power()
+                self.restart_soon()
+                return lost
             case "restart":
                 if rng.getrandbits(1):
                     self.wants_kill = True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -16,15 +17,17 @@ from tickplant.sim.market import Step
 from tickplant.sim.venue import Close, Message
 from tickplant.sim.venue import Venue as Simulated
 from tickplant.testing.checks import Checked, Checker, Meaning
-from tickplant.testing.dialects import Dialect
+from tickplant.testing.dialects import dialect_of
 from tickplant.testing.faults import Chance
 from tickplant.testing.injury import Injury
 from tickplant.testing.mishaps import Mishaps
 from tickplant.testing.network import WallClock, Wire
+from tickplant.testing.power import PowerCut
 from tickplant.testing.truth import top
 from tickplant.venues.base import Venue
 from tickplant.venues.lines import plan_lines
 from tickplant.venues.settings import VenueSettings
+from tickplant.venues.user import UserVenue
 
 # How long the live loop waits for a peer's part of a close, and for a reply.
 _CLOSE_WITHIN_NS = 5 * SECOND_NS
@@ -39,6 +42,8 @@ Turn = tuple[list[tuple[str, int, bytes]], int | None, list[tuple[int, int, byte
 class Agenda(Protocol):
     """The world's time and what is to happen in it."""
 
+    path: Path
+    """The log's."""
     now_ns: int
     budgets: Budgets
 
@@ -62,7 +67,8 @@ class Station:
         self.agenda, self.venue, self.rules = agenda, venue, rules
         self.chance, self.log = chance, log
         self.lane = rules.code.lower()
-        self.dialect = Dialect(venue.name)
+        self.dialect = dialect_of(venue.name, rules)
+        self.decoder = rules if isinstance(rules, UserVenue) else None
         self.ids = {symbol: log.assign(f"{symbol}.{rules.code}") for symbol in settings.instruments}
         self.settings = settings
         plan = rules.plan(self.ids, settings)
@@ -83,6 +89,7 @@ class Station:
         self._runs = 0
         self._opened = 0
         self._wake_ns: int | None = None
+        self._power_cut: PowerCut | None = None
         listings = {listing.instrument.symbol: listing for listing in venue.market.listings}
         self.checked = {
             self.ids[symbol]: Checked(
@@ -107,20 +114,35 @@ class Station:
         self.up = True
         lead_ns = self.clock.begin_anew(self.agenda.now_ns)
         at_ns = self.clock.now(self.agenda.now_ns)
-        self.loop = _native.VirtualLoop(self.log, self.lane, self.plan, at_ns, seed=self._seed + self._runs)
+        self.loop = _native.VirtualLoop(
+            self.log, self.lane, self.plan, at_ns, seed=self._seed + self._runs, decoder=self.decoder
+        )
         self._wake_ns = None
-        self._after(self.loop.started(), None)
+        turn = self.loop.started()
+        if self._power_cut is not None:
+            self._power_cut.look(self.checker, self.agenda.now_ns, turn[2][0][1])
+            self._power_cut = None
+        self._after(turn, None)
         if lead_ns > _CLOCK_STEP_NS:
             self.note(Reason.CLOCK_STEP, -lead_ns, "the wall clock is behind what is in the log")
 
     def kill(self, frame: tuple[int, bytes] | None = None) -> None:
         """The plant dies, its sockets with it; with a frame, while it takes that."""
+        if frame is None:
+            self._die(self.loop.kill)
+        else:
+            self._die(partial(self.loop.kill_within, self.clock.now(self.agenda.now_ns), *frame))
+
+    def lose_power(self) -> str:
+        """The plant dies with its machine; says what of its archive is gone."""
+        self._die(self.loop.close)
+        self._power_cut = PowerCut(self.agenda.path, self.lane, self.chance.rng)
+        return self._power_cut.detail
+
+    def _die(self, end: Callable[[], None]) -> None:
         self.up = False
         self.digests.append(self.loop.digest())
-        if frame is not None:
-            self.loop.kill_within(self.clock.now(self.agenda.now_ns), *frame)
-        else:
-            self.loop.kill()
+        end()
         # Those that the venue has hung up on are no longer in `by_number`, and what they still carry reaches nobody.
         for wire in [*self.by_number.values(), *self.wires.values()]:
             self._forget(wire)
@@ -473,22 +495,3 @@ _WISHES: dict[str, Callable[[Station, int, bytes], None]] = {
     "ask": Station._ask,
     "hold": Station._hold,
 }
-
-
-class Heap:
-    """What is to happen, by time and then by the order of asking."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._serial = 0
-
-    def push(self, at_ns: int, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        self._serial += 1
-        heapq.heappush(self._heap, (at_ns, self._serial, act, arguments))
-
-    def pop(self, until_ns: int) -> tuple[int, Callable[..., None], tuple[Any, ...]] | None:
-        """The next thing, if it comes by then."""
-        if not self._heap or self._heap[0][0] > until_ns:
-            return None
-        at_ns, _, act, arguments = heapq.heappop(self._heap)
-        return at_ns, act, arguments

@@ -7,12 +7,12 @@ whatever happens next.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from tickplant import _native
 from tickplant.clock import SECOND_NS, seeded
 from tickplant.log import Log
+from tickplant.log.places import thrown_away
 from tickplant.plant.budget import Budgets
 from tickplant.sim import Venue, build_venue
 from tickplant.sim.presets import VENUES
@@ -27,9 +28,10 @@ from tickplant.testing.checks import Violation
 from tickplant.testing.faults import Chance, Fired, load_faults
 from tickplant.testing.reports.report import Report
 from tickplant.testing.reports.wounds import Wound, wounds
-from tickplant.testing.station import Heap, Station
+from tickplant.testing.station import Station
+from tickplant.venues.base import Venue as Rules
 from tickplant.venues.settings import VenueSettings
-from tickplant.venues.table import find_venue
+from tickplant.venues.table import check_user_venue, find_venue
 
 START_NS = 1_790_000_000 * SECOND_NS
 """When every world begins: some Monday in September 2026."""
@@ -89,7 +91,7 @@ class World:
                 name, seed=seeded(f"{seed} {name}").getrandbits(60), start_ns=START_NS, instrument_count=instruments,
                 rate=rate,
             )  # fmt: skip
-            rules = find_venue(name)
+            rules = _rules(name, venue)
             settings = msgspec.structs.replace(
                 _settings(name, venue.symbols, seed), lines=lines, rotate_every_s=rotate_every_s
             )
@@ -152,7 +154,7 @@ class World:
         self.closed = True
         for station in self.stations:
             station.close()
-            found = json.loads(_native.rebuild(str(self.path), station.lane))
+            found = json.loads(_native.rebuild(str(self.path), station.lane, station.decoder))
             if found["first_difference"] is not None:
                 station.checker.say(
                     self.now_ns, "rebuild", 0, f"record {found['first_difference']} is derived differently"
@@ -217,11 +219,39 @@ class World:
                 self.stations[0].checker.say(self.now_ns, "memory", 0, f"{what} take {bytes_} bytes: {most} at most")
 
 
+def _rules(name: str, venue: Venue) -> Rules:
+    """By what the plant speaks to a simulated venue. Raises ConfigError where a user's cannot be used."""
+    if venue.rules is None:
+        return find_venue(name)
+    rules: Rules = venue.rules()
+    check_user_venue(rules, rules.code)
+    return rules
+
+
 def _settings(name: str, symbols: list[str], seed: int) -> VenueSettings:
     """Kraken has its private channel too, and in every other seed levels that its checksum does not cover."""
     if name != "kraken":
         return VenueSettings(instruments=symbols)
     return VenueSettings(instruments=symbols, depth=25 if seed % 2 else 10, api_key="key", api_secret="c2VjcmV0")
+
+
+class Heap:
+    """What is to happen, by time and then by the order of asking."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._serial = 0
+
+    def push(self, at_ns: int, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        self._serial += 1
+        heapq.heappush(self._heap, (at_ns, self._serial, act, arguments))
+
+    def pop(self, until_ns: int) -> tuple[int, Callable[..., None], tuple[Any, ...]] | None:
+        """The next thing, if it comes by then."""
+        if not self._heap or self._heap[0][0] > until_ns:
+            return None
+        at_ns, _, act, arguments = heapq.heappop(self._heap)
+        return at_ns, act, arguments
 
 
 @contextlib.contextmanager
@@ -242,14 +272,10 @@ def world(
     Raises ConfigError for unknown faults, ValueError for an unknown venue.
     """
     chosen = load_faults(faults) if isinstance(faults, str) else faults
-    memory = Path("/dev/shm")
-    with (
-        TemporaryDirectory(prefix="tickplant-sim-") as directory,
-        TemporaryDirectory(prefix="tickplant-sim-", dir=memory if memory.is_dir() else None) as hot,
-    ):
+    with thrown_away() as (directory, hot):
         simulated = World(
-            Path(directory) / "log",
-            Path(hot),
+            directory,
+            hot,
             seed=seed,
             faults=chosen,
             venues=venues,

@@ -31,6 +31,7 @@ __all__ = [
     "BadFrame",
     "BookEvent",
     "Event",
+    "FrameNumber",
     "Heartbeat",
     "Ping",
     "QuoteEvent",
@@ -118,13 +119,21 @@ class AuthFailed(Struct, frozen=True, kw_only=True):
     text: str
 
 
+class FrameNumber(Struct, frozen=True, kw_only=True):
+    """The frame's own number, where the venue counts its frames over all of a connection's channels: the class's `book`
+    then says `connection_numbered=True`, each frame has one number, and a jump makes every book of the connection
+    suspect."""
+
+    number: int
+
+
 class BadFrame(Struct, frozen=True, kw_only=True):
     """The frame is not the venue's dialect. It is counted and logged with a sample; nothing of it is used."""
 
     reason: str
 
 
-Event = BookEvent | TradeEvent | QuoteEvent | Answer | Heartbeat | Ping | Welcome | AuthFailed | BadFrame
+Event = BookEvent | TradeEvent | QuoteEvent | Answer | Heartbeat | Ping | Welcome | AuthFailed | FrameNumber | BadFrame
 
 
 class UserVenue(Venue):

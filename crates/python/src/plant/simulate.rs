@@ -31,13 +31,21 @@ pub struct PyVirtualLoop {
 
 #[pymethods]
 impl PyVirtualLoop {
-    /// Opens the lane, recovers what a run before left there, and starts the session at `at`.
+    /// Opens the lane, recovers what a run before left there, and starts the session at `at`. `decoder` is a user's
+    /// venue.
     #[new]
-    #[pyo3(signature = (log, lane, plan, at, *, seed = 0))]
-    fn new(log: &LogHandle, lane: &str, plan: &[u8], at: Nanos, seed: u64) -> PyResult<Self> {
+    #[pyo3(signature = (log, lane, plan, at, *, seed = 0, decoder = None))]
+    fn new(
+        log: &LogHandle,
+        lane: &str,
+        plan: &[u8],
+        at: Nanos,
+        seed: u64,
+        decoder: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
         let parsed: Plan = from_json(plan)?;
         let disk = WorldDisk::default();
-        let mut engine = log.engine_on(Arc::new(disk.clone()), lane, None, parsed.clone(), seed)?;
+        let mut engine = log.engine_on(Arc::new(disk.clone()), lane, decoder, parsed.clone(), seed)?;
         log.resume(lane, &parsed, &mut engine)?;
         let reader = LaneReader::open_in(&log.directory, lane, Position::End);
         let reader = reader.map_err(|error| read_error("", lane, &error))?;

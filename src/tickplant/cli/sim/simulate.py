@@ -13,7 +13,7 @@ import typer
 from tickplant import clock
 from tickplant.cli.common import Exit, JsonOption, print_json
 from tickplant.errors import ConfigError
-from tickplant.sim.presets import MOST_INSTRUMENTS, VENUES
+from tickplant.sim.presets import MOST_INSTRUMENTS, VENUES, is_own
 
 if TYPE_CHECKING:
     from tickplant.testing.reports.report import Report
@@ -25,7 +25,7 @@ def sim(
         str, typer.Option("--faults", help="calm, flaky, storm, burst, restart, silent, one-line-dead, or a TOML file.")
     ] = "storm",
     hours: Annotated[float, typer.Option("--hours", min=0.001, help="Virtual time of a seed.")] = 0.5,
-    venues: Annotated[str, typer.Option("--venues", help="Names with commas.")] = ",".join(VENUES),
+    venues: Annotated[str, typer.Option("--venues", help="With commas; module:Class is yours.")] = ",".join(VENUES),
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="So many seeds, one after the other.")] = 1,
     instruments: Annotated[int, typer.Option("--instruments", min=1, max=MOST_INSTRUMENTS, help="Of each venue.")] = 2,
     rate: Annotated[int, typer.Option("--rate", min=1, max=10_000, help="Orders a second of each venue.")] = 10,
@@ -52,7 +52,7 @@ def sim(
     from tickplant.testing.world import simulate
 
     names = [name.strip().replace("-", "_") for name in venues.split(",") if name.strip()]
-    unknown = [name for name in names if name not in VENUES]
+    unknown = [name for name in names if name not in VENUES and (sockets is not None or not is_own(name))]
     if unknown or not names:
         raise ConfigError(f"there is no simulated venue {', '.join(unknown)}", expected=f"some of {', '.join(VENUES)}")
     first = clock.seed_from_system() if seed is None else seed
