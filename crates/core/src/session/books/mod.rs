@@ -380,7 +380,8 @@ impl Session {
         sync.joined_at = now;
         sync.bounds = shadow::Bounds::of(&sync.book);
         instrument.pulses.iter_mut().for_each(|pulses| pulses[StreamName::Book as usize].stale = false);
-        if instrument.sync.state != BookState::Live {
+        self.advance_merge(slot);
+        if self.instruments[slot as usize].sync.state != BookState::Live {
             self.set_book(slot, BookState::Live, Reason::SnapshotJoined, UNDEF_I64, &[], out);
         }
     }

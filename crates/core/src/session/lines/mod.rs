@@ -222,9 +222,6 @@ impl Session {
             Joint::Leader => self.lead_book(connection, slot, whole, update, out),
             Joint::Numbers if whole => {
                 self.take_book(slot, true, update, out);
-                if let Some(merge) = self.instruments[slot as usize].merge.as_deref_mut() {
-                    merge.book.advance(update.chain.last);
-                }
                 self.drain_book(slot, out);
             }
             Joint::Numbers => self.number_book(connection, slot, update, out),
@@ -270,6 +267,14 @@ impl Session {
     pub(super) fn restart_merge(&mut self, slot: Slot) {
         if let Some(merge) = self.instruments[slot as usize].merge.as_deref_mut() {
             merge.book.restart();
+        }
+    }
+
+    /// The book holds what its snapshot does: what comes first is to follow that.
+    pub(super) fn advance_merge(&mut self, slot: Slot) {
+        let instrument = &mut self.instruments[slot as usize];
+        if let Some(merge) = instrument.merge.as_deref_mut() {
+            merge.book.advance(instrument.sync.number());
         }
     }
 

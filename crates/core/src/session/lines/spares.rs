@@ -276,7 +276,8 @@ impl Session {
         let connection = self.plan.channels[channel].route as Connection;
         let other = self.stands_in(connection, slot, StreamName::Book);
         if self.leading(slot).is_none() {
-            return other.is_none();
+            // Whichever line is acknowledged first, a snapshot may be had from then on.
+            return other.is_none() || to == SubscriptionState::Active;
         }
         if !self.is_spare(connection, slot) {
             let ends = !matches!(to, SubscriptionState::Requested | SubscriptionState::Active);

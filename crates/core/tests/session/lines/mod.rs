@@ -218,3 +218,19 @@ fn a_line_that_falls_silent_is_no_gap() {
         assert_seamless(&rig, 1000..4000);
     }
 }
+
+/// A quiet book has its snapshot by whichever line is acknowledged first. What its first message is to follow is known then:
+/// another line may still bring what lies between.
+#[test]
+fn a_quiet_book_joins_and_its_first_message_may_be_lost_on_one_line() {
+    for way in [Way::RangeFetched, Way::PreviousFetched] {
+        let mut rig = start(way, Acknowledged::Symbol, 1, 2);
+        assert_eq!(rig.summary(1).state, BookState::Live, "{way:?} {:?}", rig.moves(Subject::Book));
+        both(&mut rig, 0, [5 * MILLISECOND, 30 * MILLISECOND], [Fate::Lost, Fate::Comes]);
+        both(&mut rig, 1, [5 * MILLISECOND, 30 * MILLISECOND], [Fate::Comes, Fate::Comes]);
+        rig.run(2 * SECOND);
+        assert_eq!(moves_after_live(&rig), [], "{way:?}");
+        assert_eq!(rig.records::<Gap>().iter().filter(|gap| gap.stream == Stream::Book as u8).count(), 0, "{way:?}");
+        assert_true(&rig);
+    }
+}
