@@ -44,7 +44,8 @@ def test_every_venues_recording_is_measured_and_proven(recorded, venue):
     # The parts are differences, so together they are the whole, but for their rounding.
     assert abs(sum(stage["ns"] for stage in stages.values()) - measured["ns_per_message"]) < 1
     assert measured["allocations_per_message"] < 0.01
-    assert 0 < measured["memory_bytes_most"] < 15_000_000
+    # The machine's own, whatever was measured before it: messages of all changes take most.
+    assert 0 < measured["memory_bytes_most"] < (1_500_000 if venue == "binance_usdm" else 500_000)
     assert f"{measured['messages']:,} messages of {venue.upper()}" in measured_text(measured)
 
 

@@ -82,7 +82,7 @@ impl Recording {
 pub struct Memory {
     pub allocations: u64,
     pub bytes: i64,
-    /// The most that stood since the thread's beginning.
+    /// The most that stood since the thread's beginning, or since the program began to count anew.
     pub bytes_most: i64,
 }
 

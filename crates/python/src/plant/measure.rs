@@ -1,6 +1,6 @@
 //! What a recording costs, for `tickplant bench replay`.
 
-use super::memory::memory;
+use super::memory::{from_now, memory};
 use super::{from_json, lock, LogHandle};
 use crate::errors::{log_error, raise};
 use pyo3::prelude::*;
@@ -39,7 +39,7 @@ impl ReplayBench {
             recording.push(*at, symbol.as_deref(), body);
         }
         drop(entries);
-        let before = memory().bytes;
+        let before = from_now().bytes;
         let engine = log.engine(lane, None, parsed.clone(), 0)?;
         let importer = Importer::new(engine, plan, recording.first_at()).map_err(|error| log_error(&error))?;
         let replay = Replay::new(importer, recording, parsed.routes.len() as Connection, memory, before);

@@ -14,6 +14,14 @@ pub fn memory() -> Memory {
     ASKED.try_with(Cell::get).unwrap_or_default()
 }
 
+/// As [`memory`], and what stands now is the most from now on.
+pub fn from_now() -> Memory {
+    let now = memory();
+    let now = Memory { bytes_most: now.bytes, ..now };
+    let _ = ASKED.try_with(|asked| asked.set(now));
+    now
+}
+
 fn count(allocations: u64, bytes: i64) {
     // A thread that is ending has no counter any more, and nobody who reads it.
     let _ = ASKED.try_with(|asked| {
