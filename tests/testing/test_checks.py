@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from tickplant.records import BookState, ConnectionState, Kind, Reason, Stream, Subject, SubscriptionState
+from tickplant.records import BookState, ConnectionState, Kind, Reason, Rung, Stream, Subject, SubscriptionState
 from tickplant.sim import build_venue
 from tickplant.testing.checks import Checked, Checker
 
@@ -32,14 +32,15 @@ REQUESTED, ACTIVE, REFUSED = SubscriptionState.REQUESTED, SubscriptionState.ACTI
             status(Subject.CONNECTION, ConnectionState.LIVE, ConnectionState.WAITING, Reason.PEER_CLOSED, connection=1),
             [],
         ),
+        (status(Subject.RECOVERY, 0, Rung.RESUBSCRIBE, Reason.AWAITING_SNAPSHOT, **BOOK_OF_TWO), []),
     ],
-    ids=["there", "refused", "ended"],
+    ids=["there", "refused", "ended", "made anew"],
 )
 def test_a_book_is_heard_only_on_a_line_that_has_it(before, rules):
     """It came by the second of two lines just now, and by the first a minute ago."""
     listing = build_venue("coinbase", seed=1, start_ns=NOW_NS, instrument_count=1, rate=10).market.listings[0]
     checked = Checked("BTC-USD.COINBASE", listing, numbered=False, windowed=False)
-    checker = Checker({ID: checked}, redundant=True)
+    checker = Checker({ID: checked})
     checked.state = int(BookState.LIVE)
     checked.heard_ns = {0: NOW_NS - 60_000_000_000, 1: NOW_NS}
     checker.take(NOW_NS, [(Kind.STATUS, 0, before + status(*SILENT))], None)

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import struct
-from collections import deque
 from typing import NamedTuple
 
 from tickplant.clock import SECOND_NS
@@ -25,6 +24,7 @@ from tickplant.records import (
     Kind,
     Reason,
     Repair,
+    Rung,
     Side,
     Stream,
     Subject,
@@ -40,8 +40,6 @@ _LEVEL = struct.Struct("<QQQqqQIHBBBBBBI")
 _STATUS = struct.Struct("<QQQqQQIHBBBBBBI")
 _GAP = struct.Struct("<QQQQQQIHBBBBBBI")
 _SCALE_MOST = 18
-# Messages without numbers that are remembered, to know the book of another line by when it takes over.
-_SAID_MOST = 256
 
 # Nobody may look live on what is older, and nobody may be in another state for longer without a new fault.
 _BEHIND_MOST_NS = 60 * SECOND_NS
@@ -91,7 +89,8 @@ class Checked:
         self.heard_ns: dict[int, int] = {}
         """When a whole book message last reached the plant, by each connection that is there."""
         self.uncarried: set[int] = set()
-        """Connections on which the plant told that the book is not subscribed: what they bring does not count."""
+        """Connections on which the plant told that the book is not subscribed, or is to be subscribed anew: what they bring
+        does not count."""
         self.filled_last = 0
         self.is_behind = False
         self._touched: list[Key] = []
@@ -100,14 +99,18 @@ class Checked:
         # Of each look: the last update that was sent to us by then.
         self.sent_id = 0
         self.sent_before: list[tuple[int, int]] = []
-        # Without numbers: what the last book messages that reached us brought the book to.
-        self.said: deque[Meaning] = deque(maxlen=_SAID_MOST)
+        self.said: dict[int, Meaning] = {}
+        """What the last whole book message by each connection brought the book to, where messages have no numbers."""
+        self.followed: int | None = None
+        """The connection whose book is to take over, until it does."""
 
     def restarted(self, now_ns: int) -> None:
         """The plant begins anew: books are closed, and what is fetched of trades begins anew too."""
         self.state, self.since_ns = int(BookState.CLOSED), now_ns
         self.filled_last = 0
         self.uncarried.clear()
+        self.said.clear()
+        self.followed = None
 
     def is_heard(self, now_ns: int) -> bool:
         """Whether the book was heard just now on a connection that carries it."""
@@ -167,16 +170,16 @@ class Checked:
         self._touched = []
         return sorted(self._differs)
 
-    def is_of_late(self) -> bool:
-        """Whether the book is the venue's as of a message that reached us lately, by whatever line."""
-        return any(not self.compare(said.update_id, said.window) for said in reversed(self.said))
+    def takes_over(self) -> bool:
+        """Whether the book is what the followed line's last message brought it to, and nothing older than it was."""
+        said = None if self.followed is None else self.said.get(self.followed)
+        return said is not None and said.update_id >= self.at_id and not self.compare(said.update_id, said.window)
 
 
 class Checker:
     """Holds the records of one venue's lane against the truth."""
 
-    def __init__(self, instruments: dict[int, Checked], *, redundant: bool = False) -> None:
-        self._redundant = redundant
+    def __init__(self, instruments: dict[int, Checked]) -> None:
         self.instruments = instruments
         self.violations: list[Violation] = []
         self.counts = dict.fromkeys(("records", "book_messages", "trades", "trades_backfilled", "gaps", "states"), 0)
@@ -192,11 +195,12 @@ class Checker:
         known = self.instruments.get(instrument_id)
         self.violations.append(Violation(now_ns, rule, known.name if known else "", what))
 
-    def heard(self, meaning: Meaning) -> None:
-        """A whole book message reached the plant, by whatever line."""
+    def heard(self, now_ns: int, connection: int, meaning: Meaning) -> None:
+        """A whole book message reached the plant."""
         checked = self.instruments[meaning.instrument_id]
-        if self._redundant and not checked.numbered:
-            checked.said.append(meaning)
+        checked.heard_ns[connection] = now_ns
+        if not checked.numbered:
+            checked.said[connection] = meaning
 
     def take(self, now_ns: int, records: Batches, meaning: Meaning | None) -> None:
         """The records of one commit, which `meaning` brought about where it was a whole book message."""
@@ -294,9 +298,9 @@ class Checker:
             checked.set_level(action, side, price, size)
             self._open = None if flags & F_LAST else id_
             if flags & F_LAST:
-                # Another line's book took over: it may be some messages ahead of this turn's, or behind.
-                may_take_over = self._redundant and flags & F_SNAPSHOT and not checked.numbered
-                if may_take_over and checked.is_of_late():
+                # Another line's book takes over in whatever turn it has caught up with what readers have.
+                if flags & F_SNAPSHOT and checked.takes_over():
+                    checked.followed = None
                     self.counts["book_messages"] += 1
                 else:
                     self._book_message(now_ns, id_, checked, sequence, ts_event, meaning)
@@ -372,6 +376,10 @@ class Checker:
             if subject == Subject.SUBSCRIPTION and detail == Stream.BOOK:
                 is_there = current in (SubscriptionState.REQUESTED, SubscriptionState.ACTIVE)
                 (checked.uncarried.discard if is_there else checked.uncarried.add)(connection)
+            if subject == Subject.RECOVERY and current == Rung.LINE:
+                checked.followed = connection
+            if subject == Subject.RECOVERY and current == Rung.RESUBSCRIBE and detail == Stream.BOOK:
+                checked.uncarried.add(connection)
             if subject != Subject.BOOK:
                 continue
             if previous != checked.state:

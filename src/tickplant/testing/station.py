@@ -97,7 +97,7 @@ class Station:
             )
             for symbol in self.ids
         }
-        self.checker = Checker(self.checked, redundant=self.lines > 1)
+        self.checker = Checker(self.checked)
         by_index = [self.checked.get(self.ids.get(listing.instrument.symbol, -1)) for listing in venue.market.listings]
 
         def witness(step: Step) -> None:
@@ -196,8 +196,6 @@ class Station:
 
     def _after(self, turn: Turn, meaning: Meaning | None) -> None:
         wishes, wake_ns, records = turn
-        if meaning is not None:
-            self.checker.heard(meaning)
         if records:
             self.checker.take(self.agenda.now_ns, records, meaning)
         if wake_ns is not None and wake_ns != self._wake_ns:
@@ -450,7 +448,7 @@ class Station:
             self.mishaps.restart_soon()
             return
         if meaning is not None:
-            self.checked[meaning.instrument_id].heard_ns[wire.route] = self.agenda.now_ns
+            self.checker.heard(self.agenda.now_ns, wire.route, meaning)
         self.take(kind, wire.route, payload, meaning=meaning)
 
     def hang_up(self, wire: Wire, *, reset: bool = False) -> None:

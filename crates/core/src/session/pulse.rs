@@ -16,6 +16,10 @@ const GAPS_LEAST: u32 = 16;
 const GAPS_LONG: u64 = 4;
 /// The longest gap is forgotten by this part (2^-8) with each message.
 const DECAY: u32 = 8;
+/// Where no rate is known, a silence must be so many times the longest gap that was seen: of few gaps the longest says little.
+pub(super) const FEW_GAPS_LONG: u64 = 16;
+/// What may be quiet after all is waited for four times as long each time, so often at most.
+const PATIENCE_MOST: u8 = 6;
 
 /// The pulse of a stream among an instrument's; None for streams that have no rate.
 pub(super) fn pulse_of(stream: StreamName) -> Option<usize> {
@@ -37,25 +41,54 @@ pub(super) struct Pulse {
     pub(super) stale: bool,
     /// What was tried against the silence without news since.
     pub(super) remedies: u8,
+    /// The longest gap that ended a silence which was told, in ns: an outage, or the market's quiet.
+    doubtful: Nanos,
+    /// How often in a row a remedy was tried and was not seen to help.
+    patience: u8,
+    /// News after this shows that the last remedy did help: then the silence was no quiet of the market.
+    proven_at: Nanos,
+}
+
+/// What a message is to a pulse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Nothing newer than what is known.
+    Repeat,
+    News,
+    /// News that ends a silence which was told.
+    Return,
 }
 
 impl Pulse {
-    /// Takes a message; true where it ends a silence that was told.
-    pub(super) fn beat(&mut self, now: Nanos, ts_event: Nanos) -> bool {
+    /// Takes a message.
+    pub(super) fn beat(&mut self, now: Nanos, ts_event: Nanos) -> Beat {
         if ts_event != UNDEF_U64 {
             if ts_event <= self.newest {
-                return false;
+                return Beat::Repeat;
             }
             self.newest = ts_event;
         }
         if self.last > 0 {
             let gap = now.saturating_sub(self.last);
-            self.usual = gap.max(self.usual - (self.usual >> DECAY));
+            // What was told as a silence is no usual gap the first time, and one of the market's when it comes again.
+            let learned = if self.stale || self.patience > 0 { gap.min(self.doubtful) } else { gap };
+            if learned < gap {
+                self.doubtful = gap;
+            }
+            self.usual = learned.max(self.usual - (self.usual >> DECAY));
+            self.doubtful -= self.doubtful >> DECAY;
             self.gaps = (self.gaps + 1).min(GAPS_LEAST);
         }
         self.last = now;
         self.remedies = 0;
-        std::mem::take(&mut self.stale)
+        if now >= self.proven_at {
+            self.patience = 0;
+        }
+        if std::mem::take(&mut self.stale) {
+            Beat::Return
+        } else {
+            Beat::News
+        }
     }
 
     /// Its rate is known.
@@ -63,20 +96,37 @@ impl Pulse {
         self.gaps >= GAPS_LEAST
     }
 
+    /// The longest silence that is no reason to act, before any patience.
+    fn usual_silence(&self, stale_after: Nanos) -> Nanos {
+        self.usual.saturating_mul(GAPS_LONG).max(stale_after)
+    }
+
+    /// The longest gap that was seen, however few there were.
+    pub(super) fn longest(&self) -> Nanos {
+        self.usual
+    }
+
     /// Silent for longer than this market ever is; never before its rate is known.
     pub(super) fn is_silent(&self, now: Nanos, stale_after: Nanos) -> bool {
-        let allowed = self.usual.saturating_mul(GAPS_LONG).max(stale_after);
+        let allowed = self.usual_silence(stale_after).saturating_mul(1 << (2 * self.patience));
         self.is_learned() && now.saturating_sub(self.last) >= allowed
     }
 
-    /// Should this silence be the market's quiet after all, it is a usual gap from now on.
-    pub(super) fn grow_patient(&mut self, now: Nanos) {
-        self.usual = self.usual.max(now.saturating_sub(self.last));
+    /// A remedy is tried now. Should this silence be the market's quiet after all, the next is waited out for longer, until
+    /// news comes so late after the remedy that it was not the remedy's doing alone (a snapshot is sent to whoever subscribes).
+    pub(super) fn grow_patient(&mut self, now: Nanos, stale_after: Nanos) {
+        self.patience = (self.patience + 1).min(PATIENCE_MOST);
+        self.proven_at = now.saturating_add(self.usual_silence(stale_after));
     }
 
-    /// Silence does not count until now: nothing was subscribed, or the venue was closed.
-    pub(super) fn rest(&mut self, now: Nanos) {
+    /// Silence does not count until now: its connection was stale and speaks again.
+    pub(super) fn excuse(&mut self, now: Nanos) {
         self.last = if self.last > 0 { now } else { 0 };
+    }
+
+    /// A new beginning: nothing was subscribed, or the venue was closed.
+    pub(super) fn rest(&mut self, now: Nanos) {
+        self.excuse(now);
         // A venue's clock that once ran ahead must not freeze the stream for good.
         self.newest = 0;
         self.stale = false;
@@ -128,12 +178,12 @@ mod tests {
         let (mut pulse, now) = beating(|_| SECOND, 100);
         pulse.beat(now + SECOND, 500);
         for second in 2..=12 {
-            assert!(!pulse.beat(now + second * SECOND, 500));
+            assert_eq!(pulse.beat(now + second * SECOND, 500), Beat::Repeat);
         }
         assert!(pulse.is_silent(now + 11 * SECOND, AFTER));
         pulse.rest(now + 12 * SECOND);
         (pulse.stale, pulse.remedies) = (true, 1);
-        assert!(pulse.beat(now + 13 * SECOND, 400), "the venue's clock may have been wrong");
+        assert_eq!(pulse.beat(now + 13 * SECOND, 400), Beat::Return, "the venue's clock may have been wrong");
         assert_eq!((pulse.stale, pulse.remedies), (false, 0));
     }
 
@@ -146,9 +196,39 @@ mod tests {
             now += SECOND;
             if pulse.is_silent(now, AFTER) {
                 waits.push((now - start) / SECOND);
-                pulse.grow_patient(now);
+                pulse.grow_patient(now, AFTER);
             }
         }
         assert_eq!(waits, [10, 40, 160]);
+    }
+
+    /// A market of ten messages a second that is silent for so long, subscribed anew meanwhile, and then as fast as before.
+    fn interrupted(pulse: &mut Pulse, start: Nanos, silence: Nanos) -> Nanos {
+        let asked_anew = start + AFTER;
+        assert!(pulse.is_silent(asked_anew, AFTER));
+        pulse.grow_patient(asked_anew, AFTER);
+        pulse.rest(asked_anew);
+        // A snapshot alone comes to whoever subscribes, and shows nothing of the market.
+        pulse.beat(asked_anew + SECOND, UNDEF_U64);
+        assert!(!pulse.is_silent(asked_anew + 40 * SECOND, AFTER));
+        for message in 0..20 {
+            pulse.beat(start + silence + message * 100 * MILLISECOND, UNDEF_U64);
+        }
+        start + silence + 19 * 100 * MILLISECOND
+    }
+
+    #[test]
+    fn an_outage_is_no_usual_gap_of_the_market() {
+        let (mut pulse, start) = beating(|_| 100 * MILLISECOND, 1000);
+        let now = interrupted(&mut pulse, start, 35 * SECOND);
+        assert!(!pulse.is_silent(now + AFTER - 1, AFTER) && pulse.is_silent(now + AFTER, AFTER));
+    }
+
+    #[test]
+    fn a_silence_that_comes_again_is_the_markets_quiet() {
+        let (mut pulse, start) = beating(|_| 100 * MILLISECOND, 1000);
+        let now = interrupted(&mut pulse, start, 35 * SECOND);
+        let now = interrupted(&mut pulse, now, 35 * SECOND);
+        assert!(!pulse.is_silent(now + 35 * SECOND, AFTER));
     }
 }

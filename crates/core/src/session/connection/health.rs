@@ -3,14 +3,16 @@
 use super::{Link, Session, MALFORMED_IN_ROW_MOST};
 use crate::clock::{Nanos, SECOND};
 use crate::record::{BookState, ConnectionState, Reason, Rung, Subject, UNDEF_I64, UNDEF_U64};
-use crate::session::pulse::pulse_of;
+use crate::session::pulse::{pulse_of, Beat, Pulse, FEW_GAPS_LONG};
 use crate::session::records::{self, Fact};
 use crate::session::subscriptions::{expand, stream_number};
 use crate::session::symbols::Slot;
 use crate::session::types::{Connection, Out, StreamName, Wish};
 
-/// A peer that acknowledges what it is asked for and sends nothing at all is given so many times `stale_after`.
+/// A peer that acknowledges what it is asked for and brings no news is given so many times `stale_after`.
 const MUTE_AFTER: u64 = 12;
+/// One that has brought news, or heartbeats, and then says nothing whatever but what answers us, so many times.
+const SPEECHLESS_AFTER: u64 = 3;
 /// Each life of a connection that ends in silence doubles the patience of the next, so often at most.
 const DOUBLED_MOST: u32 = 6;
 
@@ -106,7 +108,10 @@ impl Session {
                 self.look_at_connection(connection, every, out);
             }
             if closed {
-                self.rest_pulses(connection);
+                let now = self.now;
+                self.for_each_pulse(connection, |pulse| pulse.rest(now));
+                // A venue that is closed is not mute either.
+                self.links[connection as usize].news = true;
             } else if self.links[connection as usize].state == ConnectionState::Live {
                 self.look_at_data(connection, out);
             }
@@ -148,9 +153,9 @@ impl Session {
     /// fault and ends it; a single stream is subscribed anew, and the others are left in peace.
     fn look_at_data(&mut self, connection: Connection, out: &mut Out) {
         let line = self.line_of(connection);
-        let link = &self.links[connection as usize];
-        let stale_after = self.plan.timing.stale_after.saturating_mul(1 << link.mutes.min(DOUBLED_MOST));
+        let stale_after = self.patience(connection);
         let (mut learned, mut active, mut silent, mut tried) = (0, 0, Vec::new(), false);
+        let (mut last, mut longest) = (0, 0);
         for (channel, plan) in self.plan.channels.iter().enumerate() {
             let Some(stream) = pulse_of(plan.stream).filter(|_| plan.route == connection as usize) else { continue };
             for slot in 0..self.instruments.len() as Slot {
@@ -159,6 +164,7 @@ impl Session {
                 }
                 let pulse = &self.instruments[slot as usize].pulses[line][stream];
                 active += 1;
+                (last, longest) = (pulse.last.max(last), pulse.longest().max(longest));
                 learned += usize::from(pulse.is_learned());
                 if pulse.is_silent(self.now, stale_after) {
                     silent.push((slot, plan.stream));
@@ -166,17 +172,16 @@ impl Session {
                 }
             }
         }
-        let since = link.live_since.unwrap_or(self.now);
-        let mute = active > 0 && !link.news && since.saturating_add(stale_after.saturating_mul(MUTE_AFTER)) <= self.now;
+        let mute = active > 0 && learned == 0 && self.is_mute(connection, stale_after, last, longest);
         let most = silent.len() * 2 > learned;
         if mute || (most && (learned > 1 || tried)) {
             let link = &mut self.links[connection as usize];
-            link.mutes = if link.news { 1 } else { link.mutes.saturating_add(1) };
+            link.mutes = link.mutes.saturating_add(1);
             let text: &[u8] = if mute { b"it acknowledges and sends nothing" } else { b"what it carries is silent" };
             for (slot, stream) in silent {
                 self.tell_silent(connection, slot, stream, out);
                 if tried {
-                    self.instruments[slot as usize].pulses[line][stream as usize].grow_patient(self.now);
+                    self.instruments[slot as usize].pulses[line][stream as usize].grow_patient(self.now, stale_after);
                 }
             }
             self.climb(None, Some(connection), (Rung::Reconnect, Reason::Silent), out);
@@ -189,10 +194,32 @@ impl Session {
             pulse.remedies = pulse.remedies.saturating_add(1);
             // Alone it has nobody to be told quiet from, so the next rung follows as soon as it may.
             if !most {
-                pulse.grow_patient(self.now);
+                pulse.grow_patient(self.now, stale_after);
             }
             self.resubscribe(connection, slot, stream);
         }
+    }
+
+    /// How long a silence on a connection may be: each life of it that ended in silence doubles that for the next, until one
+    /// brings news for longer than it was given.
+    fn patience(&self, connection: Connection) -> Nanos {
+        self.plan.timing.stale_after.saturating_mul(1 << self.links[connection as usize].mutes.min(DOUBLED_MOST))
+    }
+
+    /// Whether a connection is silent, of whose markets no rate is known yet. A market may be quiet for minutes after its first
+    /// snapshot, and then nothing tells it from a mute peer. But one that has moved will move again before many times its
+    /// longest gap, and a venue that sends heartbeats goes on with them; `stale_after` times [`SPEECHLESS_AFTER`] without
+    /// either is the end. Heartbeats alone, or acknowledgements alone, are believed until [`MUTE_AFTER`].
+    /// `last` is when news last came, `longest` the longest gap of any market on it so far.
+    fn is_mute(&self, connection: Connection, stale_after: Nanos, last: Nanos, longest: Nanos) -> bool {
+        let link = &self.links[connection as usize];
+        let (moved, beats) = (longest > 0, link.heartbeat_at > 0);
+        let over = |since: Nanos, times| {
+            let allowed = stale_after.saturating_mul(times).max(longest.saturating_mul(FEW_GAPS_LONG));
+            since.max(link.live_since.unwrap_or(self.now)).saturating_add(allowed) <= self.now
+        };
+        ((moved || !link.news) && over(last, MUTE_AFTER))
+            || ((moved || beats) && over(last.max(link.heartbeat_at), SPEECHLESS_AFTER))
     }
 
     fn tell_silent(&mut self, connection: Connection, slot: Slot, stream: StreamName, out: &mut Out) {
@@ -226,9 +253,14 @@ impl Session {
         ts_event: Nanos,
         out: &mut Out,
     ) {
-        let line = self.line_of(connection);
+        let (line, patience) = (self.line_of(connection), self.patience(connection));
         let instrument = &mut self.instruments[slot as usize];
-        if !instrument.pulses[line][stream as usize].beat(self.now, ts_event) {
+        let beat = instrument.pulses[line][stream as usize].beat(self.now, ts_event);
+        let link = &mut self.links[connection as usize];
+        if beat != Beat::Repeat && link.live_since.is_some_and(|since| self.now.saturating_sub(since) > patience) {
+            link.mutes = 0;
+        }
+        if beat != Beat::Return {
             return;
         }
         instrument.rung = Rung::None;
@@ -241,14 +273,13 @@ impl Session {
         }
     }
 
-    fn rest_pulses(&mut self, connection: Connection) {
+    /// Does something to the pulse of each stream that a connection brings.
+    fn for_each_pulse(&mut self, connection: Connection, act: impl Fn(&mut Pulse)) {
         let line = self.line_of(connection);
         for plan in self.plan.channels.iter().filter(|plan| plan.route == connection as usize) {
             let Some(stream) = pulse_of(plan.stream) else { continue };
-            self.instruments.iter_mut().for_each(|instrument| instrument.pulses[line][stream].rest(self.now));
+            self.instruments.iter_mut().for_each(|instrument| act(&mut instrument.pulses[line][stream]));
         }
-        // A venue that is closed is not mute either.
-        self.links[connection as usize].news = true;
     }
 
     /// Whether the venue's calendar has it open now.
@@ -273,6 +304,9 @@ impl Session {
     }
 
     pub(super) fn revive(&mut self, connection: Connection, out: &mut Out) {
+        // Nothing came from anywhere: no market's own quiet is to be learned from that.
+        let now = self.now;
+        self.for_each_pulse(connection, |pulse| pulse.excuse(now));
         self.go(connection, ConnectionState::Live, Reason::Recovered, UNDEF_I64, &[], out);
         self.move_books(connection, BookState::Stale, BookState::Live, Reason::Recovered, out);
         self.line_shifted(connection, out);
@@ -302,7 +336,11 @@ impl Session {
     ) {
         // Where our ping carries no number, any heartbeat answers it.
         let numbered = self.plan.ping.as_deref().is_none_or(|ping| ping.contains("{id}"));
-        let answers = self.links[connection as usize].measured.open.map(|(id, _)| id).filter(|_| !numbered);
+        let link = &mut self.links[connection as usize];
+        let answers = link.measured.open.map(|(id, _)| id).filter(|_| !numbered);
+        if id.or(answers).is_none() {
+            link.heartbeat_at = self.now;
+        }
         self.answered_ping(connection, id.or(answers), ts_event, out);
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Link {
     measured: Pinger,
     /// Something that is subscribed came in this life of the connection.
     pub(super) news: bool,
+    /// When a heartbeat last came in this life that answered nothing; 0 before the first.
+    pub(super) heartbeat_at: Nanos,
     /// Lives in a row that ended because what was subscribed was silent.
     mutes: u32,
     /// Times of the last messages that were sent, as many as one second allows.
@@ -86,6 +88,7 @@ impl Default for Link {
             ping: Pinger::default(),
             measured: Pinger::default(),
             news: false,
+            heartbeat_at: 0,
             mutes: 0,
             recent: VecDeque::new(),
             purse: Purse::default(),
@@ -294,6 +297,7 @@ impl Session {
         link.ping = Pinger::starting(self.now, self.plan.timing.ping_every);
         link.measured = Pinger::starting(self.now, self.plan.timing.measured_ping_every);
         link.news = false;
+        link.heartbeat_at = 0;
         link.recent.clear();
         link.malformed_in_row = 0;
         link.dirty = true;

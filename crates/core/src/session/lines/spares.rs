@@ -9,8 +9,10 @@ use super::{Joint, Session};
 use crate::book::{Book, Proof};
 use crate::clock::Nanos;
 use crate::event::{Chain, Row};
-use crate::record::{BookState, Reason, Rung, Side, SubscriptionState, UNDEF_U64};
+use crate::record::{BookState, Reason, Rung, Side, Subject, SubscriptionState, UNDEF_U64};
 use crate::session::books::{BookSync, Incoming};
+use crate::session::records::{self, Fact};
+use crate::session::subscriptions::stream_number;
 use crate::session::symbols::Slot;
 use crate::session::sync::{Position, Verdict};
 use crate::session::types::{BookPlan, Connection, Out, StreamName};
@@ -312,6 +314,14 @@ impl Session {
         }
     }
 
+    /// A line's own book is made anew while the other one is followed: until it is there nothing can take over.
+    fn tell_spare(&mut self, connection: Connection, slot: Slot, out: &mut Out) {
+        let (instrument_id, detail) = (self.instruments[slot as usize].id, stream_number(StreamName::Book));
+        let to = Fact::new(Subject::Recovery, 0, Rung::Resubscribe as u8, Reason::AwaitingSnapshot);
+        let fact = Fact { instrument_id, connection: u32::from(connection), detail, ..to };
+        records::status(out, self.stamp(), &fact);
+    }
+
     fn follow_line(&mut self, connection: Connection, slot: Slot) {
         let line = self.line_of(connection);
         if let Some(spares) = self.spares(slot) {
@@ -386,6 +396,7 @@ impl Session {
                 if self.carries(connection, slot, StreamName::Book) {
                     // Should this not be answered, it is the subscription's own affair.
                     let again = self.now.saturating_add(self.plan.timing.snapshot_within);
+                    self.tell_spare(connection, slot, out);
                     self.resubscribe(connection, slot, StreamName::Book);
                     if let Some(spare) = self.spares(slot).and_then(|spares| spares.books.get_mut(line)) {
                         spare.until = Some(again);

@@ -65,9 +65,54 @@ fn one_dead_instrument_on_a_live_socket_is_seen_and_subscribed_anew_alone() {
     market(&mut rig, &symbols[1..], 600 * SECOND);
     assert!((2..=4).contains(&rig.summary(1).counters.stales), "{}", rig.summary(1).counters.stales);
     assert_eq!((rig.closes.len(), rig.connects.len()), (0, 1));
-    market(&mut rig, &symbols, SECOND);
+    market(&mut rig, &symbols, 60 * SECOND);
     assert!(symbols.iter().zip(1..).all(|(_, id)| rig.summary(id).state == BookState::Live));
+    // The outage was none of its usual gaps.
+    let stales = rig.summary(1).counters.stales;
+    market(&mut rig, &symbols[1..], 15 * SECOND);
+    assert_eq!(rig.summary(1).counters.stales, stales + 1);
     rig.assert_derived_again(Box::new(LineDecoder));
+}
+
+#[test]
+fn a_connection_that_falls_mute_before_any_rate_is_known_is_ended() {
+    // It moved and fell silent; it had heartbeats and no market of it ever moved.
+    for (moves, beats) in [(3, 0), (0, 3)] {
+        let (plan, venue) = usual(&["AAA", "BBB"]);
+        let mut rig = Rig::new(plan, venue, 1);
+        rig.run(SECOND);
+        market(&mut rig, &["AAA", "BBB"], moves * 100 * MILLISECOND);
+        for _ in 0..beats {
+            rig.frame(0, "beat");
+            rig.run(SECOND);
+        }
+        let silent_since = rig.now;
+        rig.run(40 * SECOND);
+        let (closed_at, reason) = rig.closes[0];
+        assert_eq!(reason, Reason::Silent);
+        assert!((30 * SECOND..=36 * SECOND).contains(&(closed_at - silent_since)), "{}", closed_at - silent_since);
+        assert_eq!(rungs(&rig)[0], (0, Rung::Reconnect as u8));
+        rig.assert_derived_again(Box::new(LineDecoder));
+    }
+}
+
+#[test]
+fn a_market_of_few_moves_is_left_in_peace() {
+    // Once in 28 seconds, of which no rate is known for long; and one that never moves, of a venue with heartbeats.
+    for (moves, beats) in [(true, false), (false, true)] {
+        let (plan, venue) = usual(&["AAA"]);
+        let mut rig = Rig::new(plan, venue, 1);
+        for second in 0..600 {
+            if let Some(frame) = rig.venue.change("AAA").filter(|_| moves && second % 28 == 2) {
+                rig.send(0, frame);
+            }
+            if beats {
+                rig.frame(0, "beat");
+            }
+            rig.run(SECOND);
+        }
+        assert_eq!((rig.closes.len(), rig.summary(1).counters.stales), (0, 0));
+    }
 }
 
 #[test]

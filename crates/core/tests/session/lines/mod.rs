@@ -204,6 +204,22 @@ fn a_spare_that_lost_the_last_message_is_not_gone_back_to() {
 }
 
 #[test]
+fn a_spare_that_is_made_anew_says_so() {
+    let mut rig = start(Way::Checksums, Acknowledged::Symbol, 23, 2);
+    for step in 0..40 {
+        let fate = if step == 20 { Fate::Lost } else { Fate::Comes };
+        both(&mut rig, step, [5 * MILLISECOND, 12 * MILLISECOND], [Fate::Comes, fate]);
+        rig.run(50 * MILLISECOND);
+    }
+    let statuses = rig.records::<Status>();
+    let told: Vec<_> = statuses.iter().filter(|status| status.subject == Subject::Recovery as u8).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].instrument_id, told[0].connection, told[0].detail), (1, 1, Stream::Book as u64));
+    assert_eq!(told[0].current, Rung::Resubscribe as u8);
+    assert_seamless(&rig, 1000..1040);
+}
+
+#[test]
 fn a_line_that_falls_silent_is_no_gap() {
     for way in WAYS {
         let mut rig = start(way, Acknowledged::Symbol, 9, 2);
