@@ -20,7 +20,7 @@ use tickplant_core::clock::{Rng, MILLISECOND};
 use tickplant_core::event::Decode;
 use tickplant_core::log::{Disk, LaneWriter, LogDir, LogError, Options, RealDisk, Registry, SyncPolicy};
 use tickplant_core::plant::{
-    derive_pending, last_trades, mailbox, Engine, Inbox, Loop, LoopOptions, Order, Outbox, Request,
+    derive_pending, left_off, mailbox, Engine, Inbox, Loop, LoopOptions, Order, Outbox, Request,
 };
 use tickplant_core::session::{Command, Plan, Session};
 use tickplant_core::venues;
@@ -121,8 +121,8 @@ impl LogHandle {
     /// Lets a run take over where earlier ones left the trades, whose ids must be consecutive for that.
     fn resume(&self, name: &str, plan: &Plan, engine: &mut Engine) -> PyResult<()> {
         if plan.trade_ids_consecutive {
-            let found = last_trades(&self.directory, name, engine.lane.ts_recv());
-            engine.resume = found.map_err(|error| read_error("", name, &error))?;
+            let found = left_off(&self.directory, name, engine.lane.ts_recv());
+            engine.left_off = found.map_err(|error| read_error("", name, &error))?;
         }
         Ok(())
     }

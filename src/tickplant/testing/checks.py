@@ -46,6 +46,8 @@ _BEHIND_MOST_NS = 60 * SECOND_NS
 _HEALED_WITHIN_NS = 180 * SECOND_NS
 # Silence begins after ten seconds; the way here takes less than a second.
 _HEARD_NS = 5 * SECOND_NS
+# How far back a run looks for what earlier ones were fetching.
+_TAKEN_UP_WITHIN_NS = 180 * SECOND_NS
 _ENDED = (ConnectionState.IDLE, ConnectionState.WAITING, ConnectionState.CLOSING, ConnectionState.CLOSED)
 
 
@@ -85,11 +87,13 @@ class Checked:
         self.trade_last = 0
         self.trade_first = 0
         self.gaps: list[tuple[int, int]] = []
+        self.awaited: dict[int, int] = {}
+        """Trades that are to be fetched, and when their GAP was received."""
         self.wanted = True
         self.heard_ns: dict[int, int] = {}
         """When a whole book message last reached the plant, by each connection that is there."""
         self.uncarried: set[int] = set()
-        """Connections on which the plant told that the book is not subscribed, or is to be subscribed anew: what they bring
+        """Connections on which the plant told that the book is not subscribed, or is to be so anew: what they bring
         does not count."""
         self.filled_last = 0
         self.is_behind = False
@@ -104,13 +108,18 @@ class Checked:
         self.followed: int | None = None
         """The connection whose book is to take over, until it does."""
 
-    def restarted(self, now_ns: int) -> None:
-        """The plant begins anew: books are closed, and what is fetched of trades begins anew too."""
+    def restarted(self, now_ns: int, ts_recv: int) -> None:
+        """The plant begins anew: books are closed, and what was told lately of trades is fetched anew."""
         self.state, self.since_ns = int(BookState.CLOSED), now_ns
         self.filled_last = 0
         self.uncarried.clear()
         self.said.clear()
         self.followed = None
+        self.resumed(ts_recv)
+
+    def resumed(self, ts_recv: int) -> None:
+        """A run begins, and looks no further back than so for what earlier ones were fetching."""
+        self.awaited = {ref: at for ref, at in self.awaited.items() if ts_recv - at < _TAKEN_UP_WITHIN_NS}
 
     def is_heard(self, now_ns: int) -> bool:
         """Whether the book was heard just now on a connection that carries it."""
@@ -132,10 +141,18 @@ class Checked:
         self.trade_first = min(self.trade_first or id_, id_)
         self.trade_last = max(self.trade_last, id_)
 
-    def missed(self, stream: int, repaired: int, first: int, last: int) -> None:
+    def missed(self, stream: int, cause: int, repaired: int, ids: range, ts_recv: int) -> None:
         """A GAP is recorded; that of trades excuses their ids where nothing repaired it."""
-        if stream == Stream.TRADES and repaired == Repair.NONE and last != (1 << 64) - 1:
-            self.gaps.append((first, last))
+        if stream != Stream.TRADES or ids.stop == 1 << 64:
+            return
+        if repaired == Repair.NONE:
+            self.gaps.append((ids.start, ids.stop - 1))
+        if repaired == Repair.NONE and cause in (Reason.TRADE_ID_GAP, Reason.RESTARTED):
+            self.awaited.update(dict.fromkeys(ids, ts_recv))
+        else:
+            # It was filled, or another cause says that it is not to be had: what is fetched of it has ended.
+            for id_ in ids:
+                self.awaited.pop(id_, None)
 
     def set_level(self, action: int, side: int, price: int, size: int) -> None:
         if action == Action.CLEAR:
@@ -227,12 +244,12 @@ class Checker:
     def restarted(self, now_ns: int) -> None:
         """A new run of the plant begins."""
         for checked in self.instruments.values():
-            checked.restarted(now_ns)
+            checked.restarted(now_ns, self._ts_recv)
 
     def rewound(self, records: Batches) -> None:
         """This is all that is recorded: a power cut took the rest."""
         for checked in self.instruments.values():
-            checked.trades, checked.gaps = set(), []
+            checked.trades, checked.gaps, checked.awaited = set(), [], {}
             checked.trade_first = checked.trade_last = 0
         for kind, index, data in records:
             self._next_index = index + len(data) // RECORD_BYTES
@@ -240,8 +257,10 @@ class Checker:
                 for line in _LEVEL.iter_unpack(data):
                     self.instruments[line[6]].traded(line[5])
             elif kind == Kind.GAP:
-                for _, _, first, last, _, _, id_, _, stream, _, _, repaired, _, _, _ in _GAP.iter_unpack(data):
-                    self.instruments[id_].missed(stream, repaired, first, last)
+                for _, at, first, last, _, _, id_, _, stream, cause, _, repaired, _, _, _ in _GAP.iter_unpack(data):
+                    self.instruments[id_].missed(stream, cause, repaired, range(first, last + 1), at)
+        for checked in self.instruments.values():
+            checked.resumed(max(checked.awaited.values(), default=0))
 
     def look(self, now_ns: int) -> None:
         """What must hold at any time: no live book is behind, no other state lasts."""
@@ -270,6 +289,10 @@ class Checker:
                 missing.difference_update(range(first, last + 1))
             if missing and checked.trade_first:
                 self.say(now_ns, "trades", instrument_id, f"{len(missing)} lost without a GAP: {sorted(missing)[:5]}")
+            if checked.awaited:
+                ids = sorted(checked.awaited)
+                what = f"what became of {len(ids)} missing ones is not told: {ids[:5]}"
+                self.say(now_ns, "trades", instrument_id, what)
 
     def _levels(self, now_ns: int, data: bytes, meaning: Meaning | None) -> None:
         for (
@@ -359,7 +382,7 @@ class Checker:
             self._received(now_ns, ts_recv, id_)
             self.signs.append(gap_sign(now_ns, id_, stream, cause, repaired, first, last))
             self.counts["gaps"] += 1
-            self.instruments[id_].missed(stream, repaired, first, last)
+            self.instruments[id_].missed(stream, cause, repaired, range(first, last + 1), ts_recv)
 
     def _statuses(self, now_ns: int, data: bytes) -> None:
         for fields in _STATUS.iter_unpack(data):

@@ -3,7 +3,7 @@
 use crate::clock::Nanos;
 use crate::log::{LaneWriter, LogError};
 use crate::record::{Heartbeat, Kind, Layout, Level, Quote, Record, Trade, F_LAST, UNDEF_I64, UNDEF_U64};
-use crate::session::{journal, Command, Input, LastTrade, Out, Session, Wish};
+use crate::session::{journal, Command, Input, LeftOff, Out, Session, Wish};
 use serde::Serialize;
 
 /// A session that writes into a lane. Inputs are journalled before they are taken; a commit makes the inputs and records
@@ -14,7 +14,7 @@ pub struct Engine {
     out: Out,
     pub tallies: Tallies,
     /// Where earlier runs left the trades, for whoever starts a run.
-    pub resume: Vec<LastTrade>,
+    pub left_off: LeftOff,
 }
 
 /// Venue messages by what they told, and the last measured ping: counted where the records pass, once a record.
@@ -54,13 +54,13 @@ fn messages(layout: &Layout, lines: &[[u8; 64]]) -> u64 {
 impl Engine {
     pub fn new(session: Session, lane: LaneWriter) -> Self {
         let out = Out::new(lane.next_index());
-        Self { session, lane, out, tallies: Tallies::default(), resume: Vec::new() }
+        Self { session, lane, out, tallies: Tallies::default(), left_off: LeftOff::default() }
     }
 
     /// What follows the start of a run, where anything is known of earlier ones.
     pub fn resume(&mut self) -> Option<Command> {
-        let trades = std::mem::take(&mut self.resume);
-        (!trades.is_empty()).then_some(Command::Resume { trades })
+        let left_off = std::mem::take(&mut self.left_off);
+        (!left_off.trades.is_empty()).then_some(Command::Resume(left_off))
     }
 
     /// Journals one input and lets the session take it. On an error the input was not taken.

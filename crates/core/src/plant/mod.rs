@@ -25,5 +25,5 @@ pub use ingest::{Loop, LoopOptions};
 pub use latency::Histogram;
 pub use rebuild::{derive_pending, rebuild, Decoders, Rebuilt};
 pub use report::{ConnectionReport, InstrumentReport, Report, SessionReport};
-pub use resume::last_trades;
+pub use resume::left_off;
 pub use simulate::{Found, SimulateError, VirtualLoop, WorldDisk};

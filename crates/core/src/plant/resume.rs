@@ -1,9 +1,10 @@
-//! Where earlier runs left the trades of a lane: what is missing between there and the first trade of a run was missed.
+//! Where earlier runs left the trades of a lane: what is missing between there and the first trade of a run was missed, and
+//! what they were fetching when they ended is fetched by the next one.
 
 use crate::clock::{Nanos, SECOND};
 use crate::log::{LaneReader, LogDir, Position, ReadError};
-use crate::record::{Coverage, Gap, Kind, Reason, Stream, Trade, F_ALTERED, F_BACKFILL, UNDEF_U64};
-use crate::session::LastTrade;
+use crate::record::{BookState, Coverage, Gap, Kind, Reason, Repair, Stream, Trade, F_ALTERED, F_BACKFILL, UNDEF_U64};
+use crate::session::{LastTrade, LeftOff, OpenHole};
 use std::collections::BTreeMap;
 
 /// So much of the lane's end is read. What is open of the coverage ledger, the last trade's id among it, is said again every
@@ -12,22 +13,24 @@ const LOOK_BACK: Nanos = 180 * SECOND;
 /// Hashes of ids that are no numbers are flagged as numbers without their zeros are; such an id is none of a counter.
 const COUNTED_MOST: u64 = 1 << 53;
 
-/// The last trades that a lane holds, by instrument. `end` is the receive time of its last record.
-pub fn last_trades(log: &LogDir, lane: &str, end: Nanos) -> Result<Vec<LastTrade>, ReadError> {
+/// What a lane holds of trades, by instrument. `end` is the receive time of its last record.
+pub fn left_off(log: &LogDir, lane: &str, end: Nanos) -> Result<LeftOff, ReadError> {
     let mut reader = LaneReader::open_in(log, lane, Position::Time(end.saturating_sub(LOOK_BACK)))?;
     let mut known: BTreeMap<u32, LastTrade> = BTreeMap::new();
+    let mut holes = Vec::new();
     loop {
         let batch = match reader.next() {
             Ok(Some(batch)) => batch,
-            Ok(None) => return Ok(known.into_values().collect()),
+            Ok(None) => return Ok(LeftOff { trades: known.into_values().collect(), holes }),
             Err(ReadError::Lost { .. }) => continue,
             Err(error) => return Err(error),
         };
+        let lines = batch.lines().iter();
         match Kind::from_number(batch.head().kind) {
-            Some(Kind::Trade) => batch.lines().iter().for_each(|line| take_trade(bytemuck::cast_ref(line), &mut known)),
-            Some(Kind::Gap) => batch.lines().iter().for_each(|line| take_gap(bytemuck::cast_ref(line), &mut known)),
+            Some(Kind::Trade) => lines.for_each(|line| take_trade(bytemuck::cast_ref(line), &mut known)),
+            Some(Kind::Gap) => lines.for_each(|line| take_gap(bytemuck::cast_ref(line), &mut known, &mut holes)),
             Some(Kind::Coverage) => {
-                batch.lines().iter().for_each(|line| take_coverage(bytemuck::cast_ref(line), &mut known));
+                lines.for_each(|line| take_coverage(bytemuck::cast_ref(line), &mut known, &mut holes));
             }
             _ => {}
         }
@@ -43,19 +46,85 @@ fn take_trade(trade: &Trade, known: &mut BTreeMap<u32, LastTrade>) {
     }
 }
 
-/// The venue began to count anew: what was known of its ids is worth nothing.
-fn take_gap(gap: &Gap, known: &mut BTreeMap<u32, LastTrade>) {
-    if gap.stream == Stream::Trades as u8 && gap.cause == Reason::Restarted as u8 && gap.sequence == UNDEF_U64 {
-        known.remove(&gap.instrument_id);
+/// A hole that is to be fetched, or what became of it. Where the venue began to count anew, all that was known of its ids is
+/// worth nothing.
+fn take_gap(gap: &Gap, known: &mut BTreeMap<u32, LastTrade>, holes: &mut Vec<OpenHole>) {
+    let (instrument_id, first, last) = (gap.instrument_id, gap.sequence, gap.last);
+    if gap.stream != Stream::Trades as u8 {
+        return;
     }
+    let restarted = gap.cause == Reason::Restarted as u8;
+    if first == UNDEF_U64 {
+        if restarted {
+            known.remove(&instrument_id);
+            holes.retain(|hole| hole.instrument_id != instrument_id);
+        }
+        return;
+    }
+    let fetched = restarted || gap.cause == Reason::TradeIdGap as u8;
+    if fetched && gap.repaired_from == Repair::None as u8 {
+        let (ts_event, ts_end, since, until) = (gap.ts_event, gap.ts_end, UNDEF_U64, UNDEF_U64);
+        holes.push(OpenHole { instrument_id, first, last, ts_event, ts_end, since, until });
+        return;
+    }
+    *holes = std::mem::take(holes).into_iter().flat_map(|hole| without(hole, instrument_id, (first, last))).collect();
 }
 
-/// The ledger says which trade an interval begins with; when that was it does not say.
-fn take_coverage(line: &Coverage, known: &mut BTreeMap<u32, LastTrade>) {
-    let complete = line.state == crate::record::BookState::Live as u8 && line.ts_end == UNDEF_U64;
-    if line.stream == Stream::Trades as u8 && complete && line.sequence != UNDEF_U64 {
+/// What is left of a hole when these ids of an instrument are settled.
+fn without(hole: OpenHole, instrument_id: u32, (first, last): (u64, u64)) -> impl Iterator<Item = OpenHole> {
+    let apart = hole.instrument_id != instrument_id || last < hole.first || hole.last < first;
+    let whole = apart.then_some(hole);
+    let before = (!apart && hole.first < first).then(|| OpenHole { last: first - 1, ..hole });
+    let after = (!apart && last < hole.last).then(|| OpenHole { first: last + 1, ..hole });
+    [whole, before, after].into_iter().flatten()
+}
+
+/// The ledger says which trade an interval begins with (when that was it does not say), and what it painted for a hole.
+fn take_coverage(line: &Coverage, known: &mut BTreeMap<u32, LastTrade>, holes: &mut [OpenHole]) {
+    if line.stream != Stream::Trades as u8 || line.sequence == UNDEF_U64 {
+        return;
+    }
+    let ended = line.ts_end != UNDEF_U64;
+    if line.state == BookState::Live as u8 && !ended {
         let (instrument_id, id) = (line.instrument_id, line.sequence);
         let last = LastTrade { instrument_id, id, ts_event: UNDEF_U64, heard_at: line.ts_recv };
         known.entry(instrument_id).or_insert(last);
+    } else if line.state == BookState::Gap as u8 && ended {
+        let painted = |hole: &&mut OpenHole| {
+            hole.instrument_id == line.instrument_id && (hole.first, hole.last) == (line.sequence, line.last)
+        };
+        holes.iter_mut().filter(painted).for_each(|hole| (hole.since, hole.until) = (line.ts_event, line.ts_end));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytemuck::Zeroable;
+
+    fn gap(ids: (u64, u64), cause: Reason, from: Repair) -> Gap {
+        let (stream, cause, repaired_from) = (Stream::Trades as u8, cause as u8, from as u8);
+        Gap { instrument_id: 7, stream, sequence: ids.0, last: ids.1, cause, repaired_from, ..Gap::zeroed() }
+    }
+
+    fn open_after(gaps: &[Gap]) -> Vec<(u64, u64)> {
+        let (mut known, mut holes) = (BTreeMap::new(), Vec::new());
+        gaps.iter().for_each(|gap| take_gap(gap, &mut known, &mut holes));
+        holes.iter().map(|hole| (hole.first, hole.last)).collect()
+    }
+
+    #[test]
+    fn a_hole_is_open_until_every_id_of_it_came_or_was_given_up() {
+        use Reason::{NotKept, Restarted, TradeIdGap as Hole, Unsubscribed};
+        let (none, rest, late) = (Repair::None, Repair::Rest, Repair::Late);
+        let told = [gap((11, 30), Hole, none), gap((40, 49), Restarted, none), gap((60, 69), Unsubscribed, none)];
+        assert_eq!(open_after(&told), [(11, 30), (40, 49)]);
+        let settled = [gap((11, 20), Hole, rest), gap((25, 25), Hole, late), gap((40, 49), NotKept, none)];
+        assert_eq!(open_after(&[&told[..], &settled].concat()), [(21, 24), (26, 30)]);
+        let anew = [gap((UNDEF_U64, UNDEF_U64), Restarted, none)];
+        assert_eq!(open_after(&[&told[..], &anew].concat()), []);
+        let mut of_book = gap((11, 30), Hole, none);
+        of_book.stream = Stream::Book as u8;
+        assert_eq!(open_after(&[of_book]), []);
     }
 }

@@ -11,7 +11,7 @@
 
 use super::records::{self, Fact, Stamp};
 use super::symbols::{Slot, NO_SLOT};
-use super::types::{Connection, Out, StreamName};
+use super::types::{Connection, OpenHole, Out, StreamName};
 use super::{Instrument, Session};
 use crate::clock::Nanos;
 use crate::record::*;
@@ -202,11 +202,23 @@ impl Ledger {
         }
         self.track(Stream::Trades).doubted = false;
         if ids.0 != UNDEF_U64 {
-            if self.holes.len() == HOLES_MOST {
-                self.holes.remove(0);
-            }
-            self.holes.push(TradeHole { first: ids.0, last: ids.1, since, until: stamp.at });
+            self.remember(TradeHole { first: ids.0, last: ids.1, since, until: stamp.at });
         }
+    }
+
+    /// An earlier run painted a gap, and this one fills it.
+    pub(super) fn trades_left_open(&mut self, hole: &OpenHole) {
+        let OpenHole { first, last, since, until, .. } = *hole;
+        if self.is_kept && since != UNDEF_U64 {
+            self.remember(TradeHole { first, last, since, until });
+        }
+    }
+
+    fn remember(&mut self, hole: TradeHole) {
+        if self.holes.len() == HOLES_MOST {
+            self.holes.remove(0);
+        }
+        self.holes.push(hole);
     }
 
     /// The trade after the last known one has come: nothing was lost in between, whatever the connection did.

@@ -323,7 +323,7 @@ impl Session {
             Command::Unsubscribe { instrument_ids } => self.unsubscribe(&instrument_ids, out),
             Command::Resync { instrument_id } => self.resync_asked(instrument_id, out),
             Command::Reconnect => self.reconnect_all(out),
-            Command::Resume { trades } => self.resume_trades(&trades),
+            Command::Resume(left_off) => self.resume_trades(&left_off),
             Command::Token { connection, token, detail } => self.on_token(connection, token, &detail, out),
             Command::Note { reason, value, detail } => self.on_note(reason, value, &detail, out),
             Command::Drain => self.drain(out),

@@ -74,10 +74,8 @@ pub enum Command {
         token: Option<String>,
         detail: String,
     },
-    /// The last trades in the log from earlier runs, as far as they are known: what came between was missed. It follows the start.
-    Resume {
-        trades: Vec<LastTrade>,
-    },
+    /// Where earlier runs left the trades of this log: what came since was missed. It follows the start.
+    Resume(LeftOff),
     /// A fact that the driver noticed: disk full or well again, the wall clock stepped (value in ns).
     Note {
         reason: u8,
@@ -86,6 +84,28 @@ pub enum Command {
     },
     /// Unsubscribes nothing, closes every connection, then is silent.
     Drain,
+}
+
+/// What a log holds of the trades of earlier runs, as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOff {
+    pub trades: Vec<LastTrade>,
+    #[serde(default)]
+    pub holes: Vec<OpenHole>,
+}
+
+/// Trades that are missing in a log, of which it does not say what became of fetching them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenHole {
+    pub instrument_id: u32,
+    pub first: u64,
+    pub last: u64,
+    /// Event times of the trades around it.
+    pub ts_event: Nanos,
+    pub ts_end: Nanos,
+    /// The interval of receive times that the coverage ledger holds for it; UNDEF where that is not known.
+    pub since: Nanos,
+    pub until: Nanos,
 }
 
 /// The trade with the largest id that a log holds of an instrument.

@@ -172,7 +172,7 @@ impl Session {
                 definition: 0,
                 counters: Counters::default(),
             });
-            self.instruments.last_mut().into_iter().for_each(|instrument| self.backfill.resume(instrument));
+            self.resume_instrument(self.instruments.len() as Slot - 1);
             return true;
         };
         let instrument = &mut self.instruments[slot as usize];

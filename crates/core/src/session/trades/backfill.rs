@@ -15,7 +15,7 @@ use crate::record::{BookState, Reason, Repair, Rung, Stream, Subject, F_BACKFILL
 use crate::session::records::{self, Fact};
 use crate::session::subscriptions::expand;
 use crate::session::symbols::Slot;
-use crate::session::types::{BackfillPlan, LastTrade, Out, Reply, Wish};
+use crate::session::types::{BackfillPlan, LastTrade, LeftOff, OpenHole, Out, Reply, Wish};
 use crate::session::{Instrument, Session};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -75,17 +75,25 @@ struct Page {
 pub(in crate::session) struct Backfill {
     jobs: VecDeque<Job>,
     page: Option<Page>,
-    /// The last trades of earlier runs, for instruments that are held later.
+    /// The last trades of earlier runs and what they were fetching, for instruments that are held later.
     known: BTreeMap<u32, LastTrade>,
+    open: Vec<OpenHole>,
 }
 
 impl Backfill {
-    /// Lets an instrument's trades begin where an earlier run left them, if none has come in this one.
-    pub(in crate::session) fn resume(&self, instrument: &mut Instrument) {
+    /// Lets an instrument's trades begin where an earlier run left them, if none has come in this one. What that run was
+    /// fetching is fetched anew where the plan has it `fetched`.
+    fn resume(&mut self, slot: Slot, instrument: &mut Instrument, fetched: bool, now: Nanos) {
         let known = self.known.get(&instrument.id);
-        if let Some(last) = known.filter(|_| instrument.trades.last == UNDEF_U64) {
-            instrument.trades = TradeStream::resumed(last);
-            instrument.ledger.heard(Stream::Trades, last.heard_at);
+        let Some(last) = known.filter(|_| instrument.trades.last == UNDEF_U64) else { return };
+        instrument.trades = TradeStream::resumed(last);
+        instrument.ledger.heard(Stream::Trades, last.heard_at);
+        let open = self.open.extract_if(.., |hole| hole.instrument_id == instrument.id).collect::<Vec<_>>();
+        for hole in open {
+            instrument.trades.holes.push((hole.first, hole.last));
+            instrument.ledger.trades_left_open(&hole);
+            let job = Job::new((hole.first, hole.last), (hole.ts_event, hole.ts_end));
+            self.want(slot, fetched.then_some(job), now);
         }
     }
 
@@ -103,9 +111,15 @@ impl Backfill {
 
 impl Session {
     /// Takes over where earlier runs left the trades.
-    pub(in crate::session) fn resume_trades(&mut self, trades: &[LastTrade]) {
-        self.backfill.known.extend(trades.iter().map(|trade| (trade.instrument_id, *trade)));
-        self.instruments.iter_mut().for_each(|instrument| self.backfill.resume(instrument));
+    pub(in crate::session) fn resume_trades(&mut self, left_off: &LeftOff) {
+        self.backfill.known.extend(left_off.trades.iter().map(|trade| (trade.instrument_id, *trade)));
+        self.backfill.open.extend(&left_off.holes);
+        (0..self.instruments.len() as Slot).for_each(|slot| self.resume_instrument(slot));
+    }
+
+    pub(in crate::session) fn resume_instrument(&mut self, slot: Slot) {
+        let instrument = &mut self.instruments[slot as usize];
+        self.backfill.resume(slot, instrument, self.plan.backfill.is_some(), self.now);
     }
 
     /// Asks for the page whose turn it is and gives up one that did not come.

@@ -203,7 +203,7 @@ fn what_was_missed_while_nothing_ran_is_a_gap_and_is_fetched() {
     let mut rig = Rig::new(plan, venue, 1);
     let heard_at = crate::driver::START - 100 * SECOND;
     let last = |instrument_id, id| LastTrade { instrument_id, id, ts_event: 10, heard_at };
-    rig.command(Command::Resume { trades: vec![last(1, 10), last(2, 500)] });
+    rig.command(Command::Resume(LeftOff { trades: vec![last(1, 10), last(2, 500)], holes: vec![] }));
     rig.run(SECOND);
     rig.frame(0, "trade AAA 9 9 l\ntrade AAA 10 10 l");
     assert!(ids(&rig, 0).is_empty(), "an earlier run had them");
@@ -217,7 +217,7 @@ fn what_was_missed_while_nothing_ran_is_a_gap_and_is_fetched() {
     let whole: Vec<_> = ledger.iter().filter(painted).map(|line| (line.ts_event, line.sequence, line.last)).collect();
     assert_eq!(whole, [(heard_at, 11, 13)], "the ledger says what filled the time in which nothing ran");
     // One that is held only later resumes too.
-    rig.command(Command::Resume { trades: vec![last(3, 70)] });
+    rig.command(Command::Resume(LeftOff { trades: vec![last(3, 70)], holes: vec![] }));
     rig.command(Command::Subscribe { instruments: vec![crate::line::instrument(3, "CCC", &[StreamName::Trades])] });
     rig.run(SECOND);
     rig.venue.past_trades = vec![(404, None, String::new())];
@@ -226,5 +226,35 @@ fn what_was_missed_while_nothing_ran_is_a_gap_and_is_fetched() {
     // The other venue's market began anew meanwhile: a smaller id at a later time.
     rig.frame(0, "trade BBB 3 11 l");
     assert_eq!(*gaps(&rig).last().unwrap(), (UNDEF_U64, UNDEF_U64, Restarted, Repair::None));
+    rig.assert_derived_again(Box::new(LineDecoder));
+}
+
+#[test]
+fn what_an_earlier_run_was_fetching_is_fetched_by_the_next() {
+    let (mut plan, mut venue) = scene();
+    plan.coverage_every = 60 * SECOND;
+    venue.past_trades = vec![(200, None, past(11..14)), (200, None, past([71]))];
+    let mut rig = Rig::new(plan, venue, 1);
+    let heard_at = crate::driver::START - 20 * SECOND;
+    let last = |instrument_id, id| LastTrade { instrument_id, id, ts_event: id, heard_at };
+    let hole = |instrument_id, first, last| {
+        let (since, until) = (heard_at - 40, heard_at - 30);
+        OpenHole { instrument_id, first, last, ts_event: first - 1, ts_end: last + 1, since, until }
+    };
+    let (trades, holes) = (vec![last(1, 30), last(3, 90)], vec![hole(1, 11, 13), hole(3, 71, 72)]);
+    rig.command(Command::Resume(LeftOff { trades, holes }));
+    rig.run(3 * SECOND);
+    assert_eq!(ids(&rig, F_BACKFILL), [11, 12, 13]);
+    use Reason::{NotKept, TradeIdGap as Hole};
+    assert_eq!(gaps(&rig), [(11, 13, Hole, Repair::Rest)]);
+    let painted = |line: &&Coverage| line.stream == Stream::Trades as u8 && line.repaired_from == Repair::Rest as u8;
+    let ledger = rig.records::<Coverage>();
+    let whole: Vec<_> = ledger.iter().filter(painted).map(|line| (line.ts_event, line.ts_end, line.sequence)).collect();
+    assert_eq!(whole, [(heard_at - 40, heard_at - 30, 11)], "what was a gap is complete");
+    // One that is held only later, of which the venue has not kept all.
+    rig.command(Command::Subscribe { instruments: vec![crate::line::instrument(3, "CCC", &[StreamName::Trades])] });
+    (0..5).for_each(|_| rig.venue.past_trades.push((200, None, String::new())));
+    rig.run(120 * SECOND);
+    assert_eq!(gaps(&rig)[1..], [(71, 71, Hole, Repair::Rest), (72, 72, NotKept, Repair::None)]);
     rig.assert_derived_again(Box::new(LineDecoder));
 }
