@@ -142,7 +142,10 @@ pub enum Wish {
     Hold { budget: Budget, connection: Connection, wait: Nanos },
 }
 
-/// What an address allows the whole process so much of in so long: the control thread counts it.
+/// What an address allows the whole process so much of in so long: the control thread counts it. Patience that an address asks
+/// for is about one of these at that host alone: venues count by host and by sort (Binance weighs requests at its REST host
+/// and counts connections at its stream host), so a 429 of one says nothing of the other, and market data that still
+/// comes must not be given up for a snapshot that does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
