@@ -37,6 +37,8 @@ pub(super) struct Pulse {
     usual: Nanos,
     /// Gaps seen, held at [`GAPS_LEAST`].
     gaps: u32,
+    /// Nothing came since it began anew: what comes first may be sent to whoever subscribes.
+    rested: bool,
     /// It is silent, and was said to be.
     pub(super) stale: bool,
     /// What was tried against the silence without news since.
@@ -77,9 +79,10 @@ impl Pulse {
             }
             self.usual = learned.max(self.usual - (self.usual >> DECAY));
             self.doubtful -= self.doubtful >> DECAY;
-            self.gaps = (self.gaps + 1).min(GAPS_LEAST);
+            self.gaps = (self.gaps + u32::from(!self.rested)).min(GAPS_LEAST);
         }
         self.last = now;
+        self.rested = false;
         self.remedies = 0;
         if now >= self.proven_at {
             self.patience = 0;
@@ -101,9 +104,9 @@ impl Pulse {
         self.usual.saturating_mul(GAPS_LONG).max(stale_after)
     }
 
-    /// The longest gap that was seen, however few there were.
-    pub(super) fn longest(&self) -> Nanos {
-        self.usual
+    /// The longest gap that was seen, however few there were; None where the market never moved.
+    pub(super) fn longest(&self) -> Option<Nanos> {
+        (self.gaps > 0).then_some(self.usual)
     }
 
     /// Silent for longer than this market ever is; never before its rate is known.
@@ -130,6 +133,7 @@ impl Pulse {
         // A venue's clock that once ran ahead must not freeze the stream for good.
         self.newest = 0;
         self.stale = false;
+        self.rested = true;
     }
 }
 

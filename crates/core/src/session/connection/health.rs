@@ -155,7 +155,7 @@ impl Session {
         let line = self.line_of(connection);
         let stale_after = self.patience(connection);
         let (mut learned, mut active, mut silent, mut tried) = (0, 0, Vec::new(), false);
-        let (mut last, mut longest) = (0, 0);
+        let (mut last, mut longest) = (0, None);
         for (channel, plan) in self.plan.channels.iter().enumerate() {
             let Some(stream) = pulse_of(plan.stream).filter(|_| plan.route == connection as usize) else { continue };
             for slot in 0..self.instruments.len() as Slot {
@@ -206,16 +206,25 @@ impl Session {
         self.plan.timing.stale_after.saturating_mul(1 << self.links[connection as usize].mutes.min(DOUBLED_MOST))
     }
 
+    /// News came; where it is late enough, the lives that ended in silence are over and done with.
+    fn forgive(&mut self, connection: Connection) {
+        let link = &self.links[connection as usize];
+        let proven = |since: Nanos| self.now.saturating_sub(since) > self.patience(connection);
+        if link.mutes > 0 && link.live_since.is_some_and(proven) {
+            self.links[connection as usize].mutes = 0;
+        }
+    }
+
     /// Whether a connection is silent, of whose markets no rate is known yet. A market may be quiet for minutes after its first
     /// snapshot, and then nothing tells it from a mute peer. But one that has moved will move again before many times its
     /// longest gap, and a venue that sends heartbeats goes on with them; `stale_after` times [`SPEECHLESS_AFTER`] without
     /// either is the end. Heartbeats alone, or acknowledgements alone, are believed until [`MUTE_AFTER`].
-    /// `last` is when news last came, `longest` the longest gap of any market on it so far.
-    fn is_mute(&self, connection: Connection, stale_after: Nanos, last: Nanos, longest: Nanos) -> bool {
+    /// `last` is when news last came, `longest` the longest gap of any market on it that moved so far.
+    fn is_mute(&self, connection: Connection, stale_after: Nanos, last: Nanos, longest: Option<Nanos>) -> bool {
         let link = &self.links[connection as usize];
-        let (moved, beats) = (longest > 0, link.heartbeat_at > 0);
+        let (moved, beats) = (longest.is_some(), link.heartbeat_at > 0);
         let over = |since: Nanos, times| {
-            let allowed = stale_after.saturating_mul(times).max(longest.saturating_mul(FEW_GAPS_LONG));
+            let allowed = stale_after.saturating_mul(times).max(longest.unwrap_or(0).saturating_mul(FEW_GAPS_LONG));
             since.max(link.live_since.unwrap_or(self.now)).saturating_add(allowed) <= self.now
         };
         ((moved || !link.news) && over(last, MUTE_AFTER))
@@ -253,16 +262,16 @@ impl Session {
         ts_event: Nanos,
         out: &mut Out,
     ) {
-        let (line, patience) = (self.line_of(connection), self.patience(connection));
+        let line = self.line_of(connection);
         let instrument = &mut self.instruments[slot as usize];
         let beat = instrument.pulses[line][stream as usize].beat(self.now, ts_event);
-        let link = &mut self.links[connection as usize];
-        if beat != Beat::Repeat && link.live_since.is_some_and(|since| self.now.saturating_sub(since) > patience) {
-            link.mutes = 0;
+        if beat != Beat::Repeat {
+            self.forgive(connection);
         }
         if beat != Beat::Return {
             return;
         }
+        let instrument = &mut self.instruments[slot as usize];
         instrument.rung = Rung::None;
         if stream != StreamName::Book {
             let (instrument_id, detail) = (instrument.id, stream_number(stream));

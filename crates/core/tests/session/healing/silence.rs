@@ -98,11 +98,15 @@ fn a_connection_that_falls_mute_before_any_rate_is_known_is_ended() {
 
 #[test]
 fn a_market_of_few_moves_is_left_in_peace() {
-    // Once in 28 seconds, of which no rate is known for long; and one that never moves, of a venue with heartbeats.
-    for (moves, beats) in [(true, false), (false, true)] {
+    // Once in 28 seconds, of which no rate is known for long; and ones that never move, of venues with and without heartbeats.
+    for (moves, beats) in [(true, false), (false, true), (false, false)] {
         let (plan, venue) = usual(&["AAA"]);
         let mut rig = Rig::new(plan, venue, 1);
         for second in 0..600 {
+            if second == 20 {
+                // A snapshot comes with each connection, and the second is no move of the market.
+                rig.cut(0, Reason::PeerClosed, None);
+            }
             if let Some(frame) = rig.venue.change("AAA").filter(|_| moves && second % 28 == 2) {
                 rig.send(0, frame);
             }
