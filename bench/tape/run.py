@@ -1,20 +1,22 @@
 """The tape router against its aims: throughput a CPU-second, wall clock, latency beside a bare C chain, a whole day.
 
-    .venv/bin/python bench/tape/run.py ROW [--rounds 5] [--trades N] [--seconds 5] [--out FILE]
+    .venv/bin/python bench/tape/run.py ROW... [--rounds 5] [--trades N] [--seconds 5] [--out FILE]
 
 ROW: pipes32 pipes8 lanes wall paced2000 paced50000 burst day. The server's threads live in this process; it and the
 worker have one core, the router the other (`wall`: all share both). Each run is verified by bench/tape/verify.c, which
 is no code of ours: count, bytes, checksum, symbol to pipe and order within a symbol. `pipes32` and `pipes8` alternate
 with a mode of one write a trade (`--single-writes`) and with bench/tape/chain.c, which is what the machine gives that
-minute; the paced rows with the chain. `lanes` has eight readers
-of a log, each a thread that checks what it reads (crates/core/examples/tape_reader.rs). `burst` has two Python workers
-that manage 400,000 trades/s each (slow.py) under 1,000,000/s for ten seconds, and tells the router's largest backlog
-and how long after the last trade it was caught up. `day` tells the latest delivery (`max_ns`), which is the backlog in
-time. Exit 1 where anything is bad. What is started here ends with this process, however that ends.
+minute; the paced rows with the chain. `lanes` has eight readers of a log, each a thread that checks what it reads
+(crates/core/examples/tape_reader.rs). `burst` has two Python workers that manage 400,000 trades/s each (slow.py) under
+1,000,000/s for ten seconds, and tells the router's largest backlog and how long after the last trade it was caught up.
+`day` tells the latest delivery (`max_ns`), which is the backlog in time. A line a way tells medians and, of trades per
+CPU-second, the range; --out has every run. Exit 1 where anything is bad. What is started here ends with this process,
+however that ends.
 
 Router CPU is the scheduler's account in ns over all threads of the router's process, from before the first trade until
-the worker has the last; the start of the interpreter is not in it. `router_busy` is that over the time of delivery: far
-below 1 the router waited, and a CPU-second says little.
+the worker has the last; the start of the interpreter is not in it. Of lanes the first trades are not in it either:
+until its memory is full, a log asks the system for fresh pages, and from then on it makes old ones anew.
+`router_busy` is that over the time of delivery: far below 1 the router waited, and a CPU-second says little.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ READER = ROOT / "target" / "release" / "examples" / "tape_reader"
 ROUTER_CORE, OTHER_CORE = 1, 0
 GIVE_UP_S = 400.0
 LOOK_EVERY_S = 0.01
-LANE_BYTES = 6 << 30
+LANE_BYTES = 1 << 30
+# Half of those bytes are kept for late readers; a trade takes 115.
+LANE_WARM_TRADES = 6_000_000
 ROWS = ["pipes32", "pipes8", "lanes", "wall", "paced2000", "paced50000", "burst", "day"]
 
 
@@ -103,15 +107,19 @@ def router_command(way: str, url: str, port: int, pipes: int, worker: list[str],
         return [str(scratch / "chain"), str(port), str(pipes), *worker]
     single = ["--single-writes"] if way == "single" else []
     if way == "lanes":
-        # The readers share a core with the server: the memory holds all that they have not read yet.
         single = ["--log", str(scratch / "log"), "--log-bytes", str(LANE_BYTES)]
     ours = os.environ.get("TICKPLANT_ROUTER", f"{sys.executable} -m tickplant").split()
     return [*ours, "route", url, "--pipes", str(pipes), *single, "--", *worker]
 
 
-def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = False, **tape: Any) -> dict[str, Any]:
-    """One run: a server, a router (`route`, `single` or `chain`), the verifying worker."""
-    result = scratch / "result"
+def measure(
+    way: str, pipes: int, scratch: Path, *, trades: int, warm: int = 0, shared: bool = False, **tape: Any
+) -> dict[str, Any]:
+    """One run: a server, a router (`route`, `single`, `lanes` or `chain`), the verifying worker.
+
+    Of the first `warm` trades the CPU is not counted.
+    """
+    result, log_file = scratch / "result", scratch / "router.log"
     result.unlink(missing_ok=True)
     stamped = bool(tape.get("stamp"))
     worker = [str(scratch / "verify"), str(result), str(trades), str(int(stamped))]
@@ -122,24 +130,28 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
     with (
         pinned(None if shared else OTHER_CORE),
         TapeServer(trades=trades, no_handshake=True, **tape) as server,
-        (scratch / "router.log").open("wb") as log,
+        log_file.open("wb") as log,
     ):
         command = router_command(way, server.url, server.port, pipes, worker, scratch)
         with contextlib.ExitStack() as stack:
             with pinned(None if shared else ROUTER_CORE):
                 router = stack.enter_context(ending(command, stdout=log, stderr=log))
-            begun, before, most_kib = monotonic_ns(), 0, 0
+            begun, before, marked, first, most_kib = monotonic_ns(), 0, 0, 0, 0
             while not result.exists() and router.poll() is None and monotonic_ns() - begun < GIVE_UP_S * 1e9:
-                if not any(client.trades for client in server.clients()):
+                if not first and any(client.trades for client in server.clients()):
+                    first = monotonic_ns()
+                if not first:
                     # The command line, which the router takes the place of, is in neither.
                     before, most_kib = cpu_ns(router.pid), 0
+                elif warm and not marked and (done := trades_done(log_file)) >= warm:
+                    before, marked, first = cpu_ns(router.pid), done, monotonic_ns()
                 most_kib = max(most_kib, anonymous_kib(router.pid))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     router.wait(LOOK_EVERY_S)
-            used = cpu_ns(router.pid) - before
+            used, elapsed = cpu_ns(router.pid) - before, monotonic_ns() - first
             sent = server.clients()[0] if server.clients() else None
     if not result.exists():
-        return {"way": way, "failed": (scratch / "router.log").read_text()[-2000:]}
+        return {"way": way, "failed": log_file.read_text()[-2000:]}
     told = json.loads(result.read_text())
     bad = told["bad_form"] + told["bad_pipe"] + told["bad_order"]
     proven = sent is not None and (sent.trades, sent.bytes, sent.checksum) == (
@@ -151,13 +163,21 @@ def measure(way: str, pipes: int, scratch: Path, *, trades: int, shared: bool = 
         "way": way,
         "bad": bad,
         "proven": proven and not bad and told["trades"] == trades,
-        "million_per_cpu_s": trades / used * 1000 if used > 0 else None,
+        "million_per_cpu_s": (trades - marked) / used * 1000 if used > 0 else None,
         "million_per_s": trades / told["elapsed_ns"] * 1000,
         "router_cpu_s": used / 1e9,
-        "router_busy": used / told["elapsed_ns"],
-        "trades_per_read": trades_per_read((scratch / "router.log").read_text(errors="replace")),
+        "router_busy": used / elapsed,
+        "trades_per_read": trades_per_read(log_file.read_text(errors="replace")),
         "anonymous_kib": most_kib,
     }
+
+
+def trades_done(log: Path) -> int:
+    """Trades of which the router has told so far, in its last whole line."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 1000))
+        told = re.findall(rb"{ttt (\d+)}", file.read())
+    return int(told[-1]) if told else 0
 
 
 def trades_per_read(log: str) -> float | None:
@@ -204,7 +224,7 @@ def burst(scratch: Path, trades: int) -> dict[str, Any]:
     }
 
 
-def rows(row: str, arguments: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
+def ways_of(row: str, arguments: argparse.Namespace) -> tuple[list[str], dict[str, Any]]:
     """Which ways alternate, and their options."""
     match row:
         case "pipes32" | "pipes8":
@@ -214,13 +234,29 @@ def rows(row: str, arguments: argparse.Namespace) -> tuple[list[str], dict[str, 
                 "trades": trades,
                 "per_frame": 128,
                 "rate": "max",
+                "ahead": True,
             }
         case "lanes":
-            trades = arguments.trades or 10_000_000
-            return ["lanes"], {"pipes": 8, "trades": trades, "per_frame": 128, "rate": "max"}
+            trades = arguments.trades or 20_000_000
+            warm = min(LANE_WARM_TRADES, trades // 2)
+            return ["lanes"], {
+                "pipes": 8,
+                "trades": trades,
+                "warm": warm,
+                "per_frame": 128,
+                "rate": "max",
+                "ahead": True,
+            }
         case "wall":
             trades = arguments.trades or 50_000_000
-            return ["route"], {"pipes": 32, "trades": trades, "per_frame": 128, "rate": "max", "shared": True}
+            return ["route"], {
+                "pipes": 32,
+                "trades": trades,
+                "per_frame": 128,
+                "rate": "max",
+                "ahead": True,
+                "shared": True,
+            }
         case "day":
             trades = arguments.trades or 50_000_000
             return ["route"], {
@@ -235,9 +271,67 @@ def rows(row: str, arguments: argparse.Namespace) -> tuple[list[str], dict[str, 
     return ["chain", "route"], {"pipes": 8, "trades": trades, "rate": str(rate), "stamp": True}
 
 
+def told(name: str, value: float) -> str:
+    """A median as a person reads it."""
+    unit, scale, digits = {
+        "million_per_cpu_s": ("M trades/CPU-s", 1.0, 1),
+        "million_per_s": ("M trades/s", 1.0, 1),
+        "router_busy": ("% busy", 100.0, 0),
+        "trades_per_read": ("trades a read", 1.0, 0),
+        "anonymous_kib": ("MB anonymous", 1 / 1024, 1),
+        "backlog_bytes": ("MB backlog", 1e-6, 0),
+        "spilled_bytes": ("MB spilled", 1e-6, 0),
+        "caught_up_after_ns": ("s to catch up", 1e-9, 1),
+    }.get(name, (name.removesuffix("_ns"), 1e-3, 0))
+    return f"{value * scale:,.{digits}f} {'us ' if name.startswith(('p', 'max')) else ''}{unit}"
+
+
+NAMES = [
+    "million_per_cpu_s", "million_per_s", "router_busy", "trades_per_read", "p50_ns", "p99_ns", "p999_ns", "max_ns",
+    "anonymous_kib", "backlog_bytes", "spilled_bytes", "caught_up_after_ns",
+]  # fmt: skip
+
+
+def tell(row: str, way: str, runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Prints one line of a way's runs; the medians."""
+    known = {name: [run[name] for run in runs if run.get(name)] for name in NAMES}
+    medians = {name: statistics.median(values) for name, values in known.items() if values}
+    text = ", ".join(told(name, value) for name, value in medians.items())
+    rates = known["million_per_cpu_s"]
+    spread = f" ({min(rates):.1f} to {max(rates):.1f})" if rates else ""
+    verdict = "proven" if all(run.get("proven") for run in runs) else f"NOT PROVEN: {runs}"
+    print(f"{row} {way}: {text.replace('/CPU-s', f'/CPU-s{spread}', 1)}; {len(runs)} runs {verdict}", flush=True)
+    return medians
+
+
+def bench(row: str, arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+    """All runs of one row, the ways taking turns."""
+    build(scratch, row)
+    if row == "burst":
+        ways = ["burst"]
+        runs = [burst(scratch, arguments.trades or 10_006_000) for _ in range(arguments.rounds)]
+    else:
+        ways, options = ways_of(row, arguments)
+        ways = [way for way in ways if arguments.way in (None, way)]
+        runs = [measure(way, scratch=scratch, **options) for _ in range(arguments.rounds) for way in ways]
+    medians = {way: tell(row, way, [run for run in runs if run["way"] == way]) for way in ways}
+    rates = {way: found["million_per_cpu_s"] for way, found in medians.items() if "million_per_cpu_s" in found}
+    for other in ("single", "chain"):
+        if not row.startswith("paced") and {"route", other} <= rates.keys():
+            print(f"{row}: {rates['route'] / rates[other]:.2f} times {other}", flush=True)
+    if row.startswith("paced") and {"route", "chain"} <= medians.keys():
+        ours, floor = medians["route"], medians["chain"]
+        print(
+            f"{row}: " + ", ".join(f"{n} {ours[n] / floor[n]:.2f} times chain" for n in ("p50_ns", "p99_ns")),
+            flush=True,
+        )
+    proven = all(run.get("proven", False) for run in runs)
+    return {"row": row, "at": wall_ns() // 1_000_000_000, "proven": proven, "medians": medians, "runs": runs}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("row", choices=ROWS)
+    parser.add_argument("rows", nargs="+", choices=ROWS, metavar="ROW")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trades", type=int)
     parser.add_argument("--seconds", type=int, default=5)
@@ -245,43 +339,11 @@ def main() -> int:
     parser.add_argument("--speed", type=int, default=200)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    ways, options = ([], {}) if arguments.row == "burst" else rows(arguments.row, arguments)
-    ways = [way for way in ways if arguments.way in (None, way)]
-    runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder), arguments.row)
-        for _ in range(arguments.rounds if arguments.row == "burst" else 0):
-            runs.append(burst(Path(folder), arguments.trades or 10_006_000))
-            ways = ["burst"]
-        for _ in range(arguments.rounds if arguments.row != "burst" else 0):
-            runs += [measure(way, scratch=Path(folder), **options) for way in ways]
-    names = [
-        "million_per_cpu_s",
-        "million_per_s",
-        "router_busy",
-        "trades_per_read",
-        "p50_ns",
-        "p99_ns",
-        "p999_ns",
-        "max_ns",
-        "anonymous_kib",
-    ]
-    names += ["backlog_bytes", "spilled_bytes", "caught_up_after_ns"]
-    medians = {
-        way: {
-            name: statistics.median(run[name] or 0 for run in runs if run["way"] == way and name in run)
-            for name in names
-            if any(run["way"] == way and name in run for run in runs)
-        }
-        for way in ways
-    }
-    proven = all(run.get("proven", False) for run in runs)
-    facts = {"row": arguments.row, "at": wall_ns() // 1_000_000_000, "cores": os.cpu_count(), "proven": proven}
-    text = json.dumps(facts | {"medians": medians, "runs": runs}, indent=1)
-    print(text)
+        facts = [bench(row, arguments, Path(folder)) for row in arguments.rows]
     if arguments.out:
-        arguments.out.write_text(text + "\n")
-    return 0 if proven else 1
+        arguments.out.write_text(json.dumps({"cores": os.cpu_count(), "rows": facts}, indent=1) + "\n")
+    return 0 if all(fact["proven"] for fact in facts) else 1
 
 
 if __name__ == "__main__":

@@ -50,8 +50,9 @@ class TapeServer:
     for byte; without one a synthetic market of `symbols` symbols from `seed`. `rate`: "max", trades a second,
     "profile:open", "profile:burst" or "profile:day", `speed` times faster. `trades` ends the tape for each client.
     `per_frame`: trades a frame; None is the file's own frames, or frames that grow with the rate. `key`: the only key
-    that is let in. `no_handshake`: data flows from the connection on. `one_market`: clients join where the market is,
-    and do not each get the whole tape. `close`: the connection ends after the last trade. `stamp`: a synthetic
+    that is let in. `no_handshake`: data flows from the connection on. `ahead`: the whole tape is rendered into memory
+    before the server listens, at most 8 GiB, and sending it costs least. `one_market`: clients join where the market
+    is, and do not each get the whole tape. `close`: the connection ends after the last trade. `stamp`: a synthetic
     trade's `t` is the wall-clock time in ns at which it was due. `certificate`: a PEM file with key and certificate,
     for TLS. Port 0 takes a free one.
 
@@ -71,6 +72,7 @@ class TapeServer:
         key: str | None = None,
         max_connections: int | None = None,
         no_handshake: bool = False,
+        ahead: bool = False,
         one_market: bool = False,
         close: bool = False,
         stamp: bool = False,
@@ -89,6 +91,7 @@ class TapeServer:
             "key": key,
             "max_connections": max_connections,
             "no_handshake": no_handshake,
+            "ahead": ahead,
             "one_market": one_market,
             "close": close,
             "stamp": stamp,

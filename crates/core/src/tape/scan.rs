@@ -32,6 +32,15 @@ pub struct Object<'a> {
     pub kind: Kind<'a>,
 }
 
+impl Object<'_> {
+    /// The object from its symbol on, or the symbol alone where the object has it in another form.
+    #[inline]
+    pub fn from_symbol<'b>(&'b self, symbol: &'b [u8]) -> &'b [u8] {
+        let start = (symbol.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        self.bytes.get(start..).filter(|rest| rest.len() >= symbol.len()).unwrap_or(symbol)
+    }
+}
+
 /// Gives the objects of one frame. Bytes between objects are passed over; those that are no JSON white space, comma or bracket
 /// are counted.
 #[derive(Debug)]
@@ -91,6 +100,13 @@ pub fn kind_of(object: &[u8]) -> Kind<'_> {
 /// A trade in the known layout at the start of `bytes`: where its symbol ends and where it ends itself. None: look closer.
 #[inline]
 fn known_trade(bytes: &[u8]) -> Option<(usize, usize)> {
+    #[cfg(target_arch = "x86_64")]
+    if is_wide() {
+        // SAFETY: the processor has what the function is compiled for.
+        if let found @ Some(_) = unsafe { known_trade_wide(bytes) } {
+            return found;
+        }
+    }
     let behind = bytes.strip_prefix(TRADE)?;
     let window = &behind[..behind.len().min(SYMBOL_BYTES_MAX + 1)];
     let length = memchr::memchr2(b'"', b'\\', window).filter(|&length| length > 0 && window[length] == b'"')?;
@@ -134,10 +150,10 @@ pub fn object_end(bytes: &[u8]) -> Option<usize> {
 fn end_from(bytes: &[u8], at: usize) -> Option<usize> {
     #[cfg(target_arch = "x86_64")]
     {
-        let flat = match is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") {
+        let flat = match is_wide() {
             // SAFETY: the processor has what the function is compiled for.
-            true => unsafe { flat_end_wide(bytes, at) },
-            false => flat_end(bytes, at, 0),
+            true => unsafe { flat_end_wide(bytes, at, 0) },
+            false => flat_end(bytes, at),
         };
         if flat.is_some() {
             return flat;
@@ -168,36 +184,87 @@ fn look(block: &Block, at: usize, quotes: &mut u32) -> Result<Option<usize>, ()>
     }
 }
 
-/// The end of a flat object without escapes, 32 bytes at a time; None at anything else and where the bytes end before.
+/// Whether the processor can look at 32 bytes at a time.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn is_wide() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt") && is_x86_feature_detected!("bmi1")
+}
+
+/// The 32 bytes from `at` on; None where there are not so many.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,popcnt,bmi1")]
-fn flat_end_wide(bytes: &[u8], mut at: usize) -> Option<usize> {
+#[inline]
+fn wide_block(bytes: &[u8], at: usize) -> Option<Block> {
     use std::arch::x86_64::{
         __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
     };
-    let mut quotes = 0;
-    while at + 32 <= bytes.len() {
-        // SAFETY: thirty-two bytes from `at` lie within the slice.
-        let block = unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast::<__m256i>()) };
-        let equals = |byte: u8| _mm256_cmpeq_epi8(block, _mm256_set1_epi8(byte as i8));
-        let block = Block {
-            close: _mm256_movemask_epi8(equals(b'}')) as u32,
-            quote: _mm256_movemask_epi8(equals(b'"')) as u32,
-            odd: _mm256_movemask_epi8(_mm256_or_si256(equals(b'\\'), equals(b'{'))) as u32,
-        };
+    let bytes = bytes.get(at..at + 32)?;
+    // SAFETY: the slice has thirty-two bytes.
+    let block = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast::<__m256i>()) };
+    let equals = |byte: u8| _mm256_cmpeq_epi8(block, _mm256_set1_epi8(byte as i8));
+    Some(Block {
+        close: _mm256_movemask_epi8(equals(b'}')) as u32,
+        quote: _mm256_movemask_epi8(equals(b'"')) as u32,
+        odd: _mm256_movemask_epi8(_mm256_or_si256(equals(b'\\'), equals(b'{'))) as u32,
+    })
+}
+
+/// The last 32 bytes without those before `at`, which are fewer.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,popcnt,bmi1")]
+#[cold]
+fn last_block(bytes: &[u8], at: usize) -> Option<Block> {
+    let last = wide_block(bytes, bytes.len().checked_sub(32)?)?;
+    let known = (at + 32 - bytes.len()) as u32;
+    let rest = |bits: u32| bits.checked_shr(known);
+    Some(Block { close: rest(last.close)?, quote: rest(last.quote)?, odd: rest(last.odd)? })
+}
+
+/// As [`known_trade`], in one pass; None too where the bytes end soon.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,popcnt,bmi1")]
+fn known_trade_wide(bytes: &[u8]) -> Option<(usize, usize)> {
+    if !bytes.starts_with(TRADE) {
+        return None;
+    }
+    let mut block = wide_block(bytes, TRADE.len())?;
+    let length = block.quote.trailing_zeros() as usize;
+    // The bits up to the symbol's end.
+    let symbol = block.quote ^ block.quote.wrapping_sub(1);
+    if length == 0 || length > SYMBOL_BYTES_MAX || block.odd & symbol != 0 {
+        return None;
+    }
+    (block.quote, block.close) = (block.quote & !symbol, block.close & !symbol);
+    let (mut quotes, symbol_end) = (0, TRADE.len() + length);
+    let end = match look(&block, TRADE.len(), &mut quotes).ok()? {
+        None => flat_end_wide(bytes, TRADE.len() + 32, quotes)?,
+        Some(end) => end,
+    };
+    Some((symbol_end, end))
+}
+
+/// The end of a flat object without escapes, 32 bytes at a time, from a place with these quotes behind it; None at anything
+/// else and where the bytes end before.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,popcnt,bmi1")]
+#[inline]
+fn flat_end_wide(bytes: &[u8], mut at: usize, mut quotes: u32) -> Option<usize> {
+    while let Some(block) = wide_block(bytes, at) {
         match look(&block, at, &mut quotes) {
             Ok(None) => at += 32,
             Ok(end) => return end,
             Err(()) => return None,
         }
     }
-    flat_end(bytes, at, quotes)
+    look(&last_block(bytes, at)?, at, &mut quotes).ok()?
 }
 
-/// As [`flat_end_wide`], 16 bytes at a time, from a place with these quotes behind it.
+/// As [`flat_end_wide`], 16 bytes at a time, from a place with whole strings behind it.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn flat_end(bytes: &[u8], mut at: usize, mut quotes: u32) -> Option<usize> {
+fn flat_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let mut quotes = 0;
     use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8};
     while at + 16 <= bytes.len() {
         // SAFETY: sixteen bytes from `at` lie within the slice; SSE2 belongs to every x86-64.
@@ -317,7 +384,7 @@ mod tests {
             for bytes in [bytes.as_bytes(), long.as_bytes()] {
                 prop_assert_eq!(object_end(bytes), walked_end(bytes));
                 #[cfg(target_arch = "x86_64")]
-                prop_assert_eq!(flat_end(bytes, 1, 0).or(walked_end(bytes)), walked_end(bytes));
+                prop_assert_eq!(flat_end(bytes, 1).or(walked_end(bytes)), walked_end(bytes));
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use super::report::say;
 use super::{Fault, Router};
-use crate::clock::{Backoff, Clock, Nanos, MILLISECOND, SECOND};
+use crate::clock::{Backoff, Clock, Nanos, Rng, MILLISECOND, SECOND};
 use crate::tape::pipe::Pipe;
 use crate::tape::scan::{kind_of, Kind};
 use crate::tape::OnDeath;
@@ -19,6 +19,16 @@ const BACKOFF: Backoff = Backoff { first: SECOND, most: 30 * SECOND };
 /// A worker that lived so long, or read so many bytes, died of something new: it was no message that kills whoever reads it.
 const SOUND_AFTER: Nanos = 10 * SECOND;
 const SOUND_BYTES: u64 = 64 << 10;
+
+/// The death of a worker that followed so many failures in a row, lived so long and read so many bytes: how many failures in
+/// a row there are with it, and how long the next worker waits.
+fn after_death(failures: u32, lived: Nanos, read: u64, rng: &mut Rng) -> (u32, Nanos) {
+    match failures {
+        _ if lived >= SOUND_AFTER || read >= SOUND_BYTES => after_death(0, 0, 0, rng),
+        0 => (1, SOON + rng.below(SOON / 2)),
+        failures => (failures.saturating_add(1), BACKOFF.wait(rng, failures - 1)),
+    }
+}
 
 /// The message in the stream that tells how many behind it may have been read before, by the reader of that pipe.
 fn mark(pipe: usize, messages: u64) -> Vec<u8> {
@@ -50,14 +60,8 @@ impl Router {
         let pipes = &mut self.pipes[post.pipes.clone()];
         pipes.iter_mut().for_each(Pipe::hold);
         let read = read_to(pipes).saturating_sub(post.began);
-        if now.saturating_sub(post.started_at) >= SOUND_AFTER || read >= SOUND_BYTES {
-            post.failures = 0;
-        }
-        let wait = match post.failures {
-            0 => SOON + self.rng.below(SOON / 2),
-            failures => BACKOFF.wait(&mut self.rng, failures - 1),
-        };
-        post.failures = post.failures.saturating_add(1);
+        let wait;
+        (post.failures, wait) = after_death(post.failures, now.saturating_sub(post.started_at), read, &mut self.rng);
         pipes.iter_mut().for_each(|pipe| pipe.report.failures = u64::from(post.failures));
         (post.due, post.left_at) = (Some(now + wait), None);
         let often = match post.failures {
@@ -177,5 +181,25 @@ impl Router {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_that_fail_and_fail_wait_longer_and_longer_until_one_is_sound() {
+        let mut rng = Rng::new(1);
+        let mut failures = 0;
+        for base in [SOON, SECOND, 2 * SECOND, 4 * SECOND, 8 * SECOND, 16 * SECOND, 30 * SECOND, 30 * SECOND] {
+            let (now, wait) = after_death(failures, SOUND_AFTER - 1, SOUND_BYTES - 1, &mut rng);
+            assert!((base..=base + base / 2).contains(&wait) && now == failures + 1, "{failures}: {wait}");
+            failures = now;
+        }
+        for (lived, read) in [(SOUND_AFTER, 0), (0, SOUND_BYTES)] {
+            let (now, wait) = after_death(failures, lived, read, &mut rng);
+            assert!(now == 1 && wait < 2 * SOON, "{lived} {read}: {now} {wait}");
+        }
     }
 }

@@ -247,9 +247,10 @@ impl Router {
     fn route(&mut self, frame: &[u8], on_status: &mut dyn FnMut(&[u8])) {
         let mut objects = Objects::new(frame);
         for object in objects.by_ref() {
-            match object.kind {
+            match &object.kind {
                 Kind::Trade(symbol) => {
-                    let number = self.deal(&symbol, object.bytes);
+                    let number = self.dealer.pipe_within(object.from_symbol(symbol), symbol.len());
+                    self.deal_to(number, symbol, object.bytes);
                     self.tape.mark(number, object.bytes.as_ptr() as usize - frame.as_ptr() as usize);
                     if self.lines.trade() {
                         self.write_line();
@@ -258,7 +259,7 @@ impl Router {
                 Kind::Other(symbol) => {
                     self.totals.others += 1;
                     match self.settings.route_others {
-                        true => _ = self.deal(&symbol, object.bytes),
+                        true => self.deal(symbol, object.bytes),
                         false => self.totals.dropped_others += 1,
                     }
                 }
@@ -269,19 +270,22 @@ impl Router {
         self.totals.odd_bytes += objects.odd_bytes();
     }
 
-    /// Gives one message to its symbol's pipe, by the policy where its queue is full. The pipe's number, which is the shard's.
+    /// Gives one message to its symbol's pipe.
+    fn deal(&mut self, symbol: &[u8], message: &[u8]) {
+        self.deal_to(self.dealer.pipe_of(symbol), symbol, message);
+    }
+
+    /// Gives one message to a pipe, which is its symbol's, by the policy where its queue is full.
     #[inline]
-    fn deal(&mut self, symbol: &[u8], message: &[u8]) -> usize {
-        let number = self.dealer.pipe_of(symbol);
+    fn deal_to(&mut self, number: usize, symbol: &[u8], message: &[u8]) {
         // Where workers read lanes there are no pipes.
-        let Some(pipe) = self.pipes.get_mut(number) else { return number };
+        let Some(pipe) = self.pipes.get_mut(number) else { return };
         if pipe.stage(message) == Staged::Full {
             self.press(symbol, message);
         }
         if self.settings.single_writes {
             self.pipes[number].flush();
         }
-        number
     }
 
     /// The queue of a pipe is full.

@@ -1,12 +1,14 @@
 //! One client: its upgrade, its talk, and the trades that it is due, on a thread of its own that waits in `poll` only.
 
+use super::ahead::Ahead;
 use super::dialect::{Talk, CONNECTED, TOO_MANY};
 use super::pace::Pace;
 use super::transport::Transport;
-use super::{wire, Shared};
+use super::{wire, Shared, Source};
 use crate::clock::{Clock, Nanos, SystemClock, MILLISECOND, SECOND};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,9 +19,6 @@ const AHEAD_TRADES: u64 = 100_000;
 const STOP_WITHIN: Nanos = 100 * MILLISECOND;
 /// How long a client has to leave after the last frame.
 const LEAVE_WITHIN: Nanos = SECOND;
-/// Trades a frame where nothing else says it.
-const FRAME_TRADES: u64 = 128;
-const FRAME_TRADES_MOST: u64 = 1024;
 
 /// What a client was sent: frames that the kernel took whole.
 #[derive(Debug, Default)]
@@ -37,8 +36,8 @@ pub struct Account {
 }
 
 /// A frame that is rendered and not yet with the kernel whole.
-struct Rendered {
-    end: usize,
+pub(super) struct Rendered {
+    pub(super) end: usize,
     trades: u64,
     bytes: u64,
     checksum: u64,
@@ -54,6 +53,8 @@ pub(super) struct Client<'a> {
     out: Vec<u8>,
     sent: usize,
     rendered: std::collections::VecDeque<Rendered>,
+    /// Where the trades of the frame that is rendered end.
+    ends: Vec<usize>,
     upgraded: bool,
     /// The connection ends once `out` is with the kernel.
     closing: bool,
@@ -61,6 +62,16 @@ pub(super) struct Client<'a> {
     next: u64,
     /// The moment that due times count from.
     started: Option<Nanos>,
+}
+
+impl Account {
+    /// The kernel took this frame whole.
+    fn credit(&self, frame: &Rendered) {
+        self.trades.fetch_add(frame.trades, Relaxed);
+        self.bytes.fetch_add(frame.bytes, Relaxed);
+        self.frames.fetch_add(1, Relaxed);
+        self.checksum.fetch_add(frame.checksum, Relaxed);
+    }
 }
 
 impl<'a> Client<'a> {
@@ -75,6 +86,7 @@ impl<'a> Client<'a> {
             out: Vec::with_capacity(AHEAD_BYTES + (64 << 10)),
             sent: 0,
             rendered: std::collections::VecDeque::new(),
+            ends: Vec::new(),
             upgraded: false,
             closing: false,
             next: 0,
@@ -91,6 +103,9 @@ impl<'a> Client<'a> {
                 }
                 self.out.clear();
                 self.sent = 0;
+                if let (Some(ahead), true, None) = (&self.shared.ahead, self.upgraded, self.started) {
+                    self.send_ahead(ahead)?;
+                }
                 self.render();
             }
             let wait = self.send()?;
@@ -122,13 +137,19 @@ impl<'a> Client<'a> {
         Ok(self.until_due().min(STOP_WITHIN))
     }
 
+    /// Sends the tape that was rendered before.
+    fn send_ahead(&mut self, ahead: &Ahead) -> io::Result<()> {
+        self.started = Some(self.clock.now());
+        let wait = || self.wait_for(PollFlags::OUT, STOP_WITHIN);
+        ahead.send(&self.transport.socket, &self.shared.stop, wait, |frame| self.account.credit(frame))?;
+        self.next = self.shared.end;
+        self.credit();
+        Ok(())
+    }
+
     fn credit(&mut self) {
         while let Some(frame) = self.rendered.front().filter(|frame| frame.end <= self.sent) {
-            let account = self.account;
-            account.trades.fetch_add(frame.trades, Relaxed);
-            account.bytes.fetch_add(frame.bytes, Relaxed);
-            account.frames.fetch_add(1, Relaxed);
-            account.checksum.fetch_add(frame.checksum, Relaxed);
+            self.account.credit(frame);
             self.rendered.pop_front();
         }
         if let Some(start) = self.started.filter(|_| !self.account.complete.load(Relaxed)) {
@@ -144,26 +165,7 @@ impl<'a> Client<'a> {
         let Some(start) = self.started.filter(|_| self.next < self.shared.end) else { return STOP_WITHIN };
         match &self.shared.pace {
             Pace::Max => 0,
-            Pace::Paced(_) => (start + self.frame().1).saturating_sub(self.clock.now()),
-        }
-    }
-
-    /// The number after the last trade of the next frame, and when the frame is due, in ns since the start.
-    fn frame(&self) -> (u64, Nanos) {
-        let size = self.shared.frame_trades.unwrap_or(0);
-        let saved = self.shared.source.frame_end(self.next).filter(|_| size == 0);
-        let (end, due) = match (&self.shared.pace, saved) {
-            (Pace::Max, Some(end)) => (end, 0),
-            (Pace::Max, None) => (self.next + if size == 0 { FRAME_TRADES } else { size }, 0),
-            (Pace::Paced(profile), Some(end)) => profile.frame(self.next, end - self.next),
-            (Pace::Paced(profile), None) => profile.frame(self.next, size),
-        };
-        // The last frame holds what is left, and is due with its last trade.
-        let most = if saved.is_some() || size > 0 { u64::MAX } else { self.next + FRAME_TRADES_MOST };
-        let cut = end.min(self.shared.end).min(most);
-        match &self.shared.pace {
-            Pace::Paced(profile) if size > 0 && cut < end => (cut, profile.time(cut.saturating_sub(1))),
-            _ => (cut, due),
+            Pace::Paced(_) => (start + self.shared.frame(self.next).1).saturating_sub(self.clock.now()),
         }
     }
 
@@ -181,7 +183,7 @@ impl<'a> Client<'a> {
         // A client that wants none of the trades passes them by in pieces: it may unsubscribe, and the server may stop.
         let pause = self.next.saturating_add(AHEAD_TRADES);
         while self.next < self.shared.end.min(pause) && self.out.len() < AHEAD_BYTES {
-            let (end, due) = self.frame();
+            let (end, due) = self.shared.frame(self.next);
             if start + due > now {
                 break;
             }
@@ -209,32 +211,28 @@ impl<'a> Client<'a> {
     }
 
     fn render_frame(&mut self, end: u64, stamp: Option<Nanos>) {
-        let frame = wire::begin_frame(&mut self.out);
-        self.out.push(b'[');
-        let (mut trades, mut bytes, mut checksum) = (0, 0, 0u64);
-        for index in self.next..end {
-            if !self.talk.wanted.all && !self.talk.wanted.symbols.contains(self.shared.source.symbol(index)) {
-                continue;
-            }
-            if trades > 0 {
-                self.out.push(b',');
-            }
-            let object = self.out.len();
-            self.shared.source.append(index, stamp, &mut self.out);
-            checksum = checksum.wrapping_add(xxh3_64(&self.out[object..]));
-            bytes += (self.out.len() - object) as u64;
-            trades += 1;
-        }
+        let (trades, source, wanted) = (self.next..end, &self.shared.source, &self.talk.wanted);
         self.next = end;
         self.shared.furthest.fetch_max(end, Relaxed);
-        if trades == 0 {
-            // Nothing of this frame was asked for.
-            self.out.truncate(frame);
+        if wanted.all {
+            let frame = append_frame(source, trades, stamp, &mut self.out, &mut self.ends);
+            self.rendered.push_back(frame);
             return;
         }
-        self.out.push(b']');
-        wire::end_frame(&mut self.out, frame, wire::TEXT);
-        self.rendered.push_back(Rendered { end: self.out.len(), trades, bytes, checksum });
+        let wanted: Vec<u64> = trades.filter(|&index| wanted.symbols.contains(source.symbol(index))).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let frame = append_objects(&mut self.out, &mut self.ends, |out, ends| {
+            for (place, &index) in wanted.iter().enumerate() {
+                if place > 0 {
+                    out.push(b',');
+                }
+                source.append(index, stamp, out);
+                ends.push(out.len());
+            }
+        });
+        self.rendered.push_back(frame);
     }
 
     /// Takes what the client sent. False: it is gone.
@@ -316,13 +314,51 @@ impl<'a> Client<'a> {
     fn wait(&self, most: Nanos) -> io::Result<()> {
         let waiting = self.sent < self.out.len() || self.transport.has_pending();
         let writes = if waiting { PollFlags::OUT } else { PollFlags::empty() };
-        let mut watched = [PollFd::new(&self.transport.socket, PollFlags::IN | writes)];
+        self.wait_for(PollFlags::IN | writes, most)
+    }
+
+    fn wait_for(&self, what: PollFlags, most: Nanos) -> io::Result<()> {
+        let mut watched = [PollFd::new(&self.transport.socket, what)];
         let timeout = Timespec { tv_sec: (most / 1_000_000_000) as i64, tv_nsec: (most % 1_000_000_000) as i64 };
         match poll(&mut watched, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Appends the frame of these trades.
+pub(super) fn append_frame(
+    source: &Source,
+    trades: Range<u64>,
+    stamp: Option<Nanos>,
+    out: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) -> Rendered {
+    append_objects(out, ends, |out, ends| source.append_all(trades, stamp, out, ends))
+}
+
+/// Appends a frame of at least one object. `append` writes them with commas between and says where each ends.
+fn append_objects(
+    out: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+    append: impl FnOnce(&mut Vec<u8>, &mut Vec<usize>),
+) -> Rendered {
+    let frame = wire::begin_frame(out);
+    out.push(b'[');
+    let first = out.len();
+    ends.clear();
+    append(out, ends);
+    let (trades, mut start, mut checksum) = (ends.len() as u64, first, 0u64);
+    for &end in ends.iter() {
+        checksum = checksum.wrapping_add(xxh3_64(&out[start..end]));
+        start = end + 1;
+    }
+    // All but the commas.
+    let bytes = (out.len() - first) as u64 - (trades - 1);
+    out.push(b']');
+    wire::end_frame(out, frame, wire::TEXT);
+    Rendered { end: out.len(), trades, bytes, checksum }
 }
 
 #[cfg(test)]

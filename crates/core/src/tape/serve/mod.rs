@@ -4,6 +4,7 @@
 //! the market is. A slow client is paced by TCP: it gets everything, late. What each was sent is counted exactly, with a
 //! checksum that does not depend on order, so that whoever receives can prove that nothing is missing.
 
+mod ahead;
 mod client;
 mod dialect;
 pub mod pace;
@@ -15,6 +16,7 @@ pub use client::Account;
 pub use source::{Saved, Source, Synthetic};
 
 use crate::clock::Nanos;
+use ahead::Ahead;
 use client::Client;
 use pace::Pace;
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use transport::Transport;
+
+/// Trades a frame where nothing else says it.
+const FRAME_TRADES: u64 = 128;
+const FRAME_TRADES_MOST: u64 = 1024;
 
 /// What to serve and how. `None` and `false` are the defaults.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -49,6 +55,8 @@ pub struct Options {
     /// Data flows from the connection on, without login and subscription.
     pub no_handshake: bool,
     pub one_market: bool,
+    /// The whole tape is rendered into memory before the server listens.
+    pub ahead: bool,
     /// Closes the connection after the last trade, where otherwise it stays, silent.
     pub close: bool,
     /// Synthetic trades carry the wall-clock time in ns at which they were due.
@@ -70,6 +78,7 @@ struct Shared {
     one_market: bool,
     close: bool,
     stamp: bool,
+    ahead: Option<Ahead>,
     tls: Option<Arc<rustls::ServerConfig>>,
     stop: AtomicBool,
     connected: AtomicU64,
@@ -83,7 +92,7 @@ impl Shared {
             Some(path) => Source::Saved(Saved::read(path)?),
             None => Source::Synthetic(Synthetic::new(options.symbols, options.seed)),
         };
-        Ok(Self {
+        let mut shared = Self {
             end: options.trades.unwrap_or(u64::MAX).min(source.count().unwrap_or(u64::MAX)),
             source,
             pace: Pace::parse(&options.rate, options.speed)?,
@@ -94,12 +103,45 @@ impl Shared {
             one_market: options.one_market,
             close: options.close,
             stamp: options.stamp,
+            ahead: None,
             tls: options.certificate.as_deref().map(transport::tls_config).transpose()?,
             stop: AtomicBool::new(false),
             connected: AtomicU64::new(0),
             furthest: AtomicU64::new(0),
             market: OnceLock::new(),
-        })
+        };
+        if options.ahead {
+            let may =
+                matches!(shared.pace, Pace::Max) && shared.end < u64::MAX && !shared.handshake && shared.tls.is_none();
+            if !may || shared.stamp || shared.one_market {
+                return Err(
+                    "a tape can be rendered ahead where all of it goes out at once as it is: give --rate max, \
+                            --trades and --no-handshake, and neither --tls, --stamp nor --one-market"
+                        .into(),
+                );
+            }
+            shared.ahead = Some(Ahead::new(&shared)?);
+        }
+        Ok(shared)
+    }
+
+    /// The frame that begins with trade `next`: the number after its last trade, and when it is due, in ns since the start.
+    fn frame(&self, next: u64) -> (u64, Nanos) {
+        let size = self.frame_trades.unwrap_or(0);
+        let saved = self.source.frame_end(next).filter(|_| size == 0);
+        let (end, due) = match (&self.pace, saved) {
+            (Pace::Max, Some(end)) => (end, 0),
+            (Pace::Max, None) => (next + if size == 0 { FRAME_TRADES } else { size }, 0),
+            (Pace::Paced(profile), Some(end)) => profile.frame(next, end - next),
+            (Pace::Paced(profile), None) => profile.frame(next, size),
+        };
+        // The last frame holds what is left, and is due with its last trade.
+        let most = if saved.is_some() || size > 0 { u64::MAX } else { next + FRAME_TRADES_MOST };
+        let cut = end.min(self.end).min(most);
+        match &self.pace {
+            Pace::Paced(profile) if size > 0 && cut < end => (cut, profile.time(cut.saturating_sub(1))),
+            _ => (cut, due),
+        }
     }
 
     /// When the one market began: with its first client.

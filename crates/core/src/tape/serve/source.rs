@@ -10,15 +10,20 @@ use std::collections::BTreeSet;
 use std::env::temp_dir;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// A synthetic tape repeats its trades after so many, with higher times and sequences: the low five digits of both are
-/// the place in the round, which makes rendering a copy.
+/// the place in the round, so that any frame is a copy of the first round with a few digits written over.
 const ROUND: u64 = 100_000;
 /// 2026-11-20 14:30:00 UTC in units of 100 s, one round of market time: 1,000 trades a second.
 const FIRST_TIME: u64 = 17_951_850;
 const FIRST_SEQUENCE: u64 = 1_000;
+/// The end of a trade of the first rounds, `TTTTTTTTttttt,"q":SSSSsssss}`, where capitals tell the round; from this round on
+/// the sequence is longer.
+const TAIL_BYTES: usize = 28;
+const LONGER_FROM: u64 = 10_000 - FIRST_SEQUENCE;
 /// Names that a person knows, the most traded first; the others are made up.
 const KNOWN: [&str; 16] = [
     "SPY", "AAPL", "TSLA", "NVDA", "QQQ", "AMD", "AMZN", "MSFT", "META", "GOOG", "F", "BAC", "NIO", "INTC", "PLTR",
@@ -47,6 +52,28 @@ impl Source {
         }
     }
 
+    /// Appends some trades with commas between, and puts into `ends` where each ends in `out`.
+    pub fn append_all(&self, trades: Range<u64>, stamp: Option<Nanos>, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let mut next = trades.start;
+        while next < trades.end {
+            if next > trades.start {
+                out.push(b',');
+            }
+            match self {
+                Self::Synthetic(synthetic) if stamp.is_none() && next / ROUND < LONGER_FROM => {
+                    let end = trades.end.min((next / ROUND + 1) * ROUND);
+                    synthetic.append_run(next..end, out, ends);
+                    next = end;
+                }
+                _ => {
+                    self.append(next, stamp, out);
+                    ends.push(out.len());
+                    next += 1;
+                }
+            }
+        }
+    }
+
     /// The symbol of trade `index`; empty where a saved object has none.
     pub fn symbol(&self, index: u64) -> &[u8] {
         match self {
@@ -70,9 +97,9 @@ fn symbol_of(object: &[u8]) -> &[u8] {
 
 /// A market from a seed: Zipf-distributed symbols, prices that walk, objects of about 110 bytes as Polygon prints them.
 pub struct Synthetic {
-    /// The trades of a round, each up to the digits of its time.
+    /// The trades of the first round, with commas between, and where each ends.
     text: Vec<u8>,
-    ends: Vec<u32>,
+    ends: Vec<usize>,
 }
 
 impl Synthetic {
@@ -86,24 +113,31 @@ impl Synthetic {
             total += (1 << 32) / rank;
             weights.push(total);
         }
-        let (mut text, mut ends) = (Vec::with_capacity(ROUND as usize * 90), Vec::with_capacity(ROUND as usize));
-        for _ in 0..ROUND {
+        let (mut text, mut ends) = (Vec::with_capacity(ROUND as usize * 120), Vec::with_capacity(ROUND as usize));
+        for place in 0..ROUND {
             let drawn = rng.below(total);
             let at = weights.partition_point(|&weight| weight <= drawn);
             if let (Some(name), Some(price)) = (names.get(at), prices.get_mut(at)) {
                 *price = (*price + rng.below(21)).saturating_sub(10).clamp(1_000, 999_999);
                 append_head(&mut text, name, *price, &mut rng);
             }
-            ends.push(text.len() as u32);
+            append_tail(&mut text, FIRST_TIME * ROUND + place, FIRST_SEQUENCE * ROUND + place);
+            ends.push(text.len());
+            text.push(b',');
         }
         Self { text, ends }
     }
 
+    /// Where the trades at these places of a round stand in the text, the last one's comma left out.
+    fn span(&self, places: Range<usize>) -> Range<usize> {
+        let start = places.start.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| end + 1);
+        start..places.end.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(start)
+    }
+
     fn head(&self, index: u64) -> &[u8] {
-        let at = (index % ROUND) as usize;
-        let start = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        let end = self.ends.get(at).copied().unwrap_or(start);
-        self.text.get(start as usize..end as usize).unwrap_or_default()
+        let place = (index % ROUND) as usize;
+        let Range { start, end } = self.span(place..place + 1);
+        self.text.get(start..end - TAIL_BYTES).unwrap_or_default()
     }
 
     fn symbol(&self, index: u64) -> &[u8] {
@@ -111,17 +145,43 @@ impl Synthetic {
     }
 
     fn append(&self, index: u64, stamp: Option<Nanos>, out: &mut Vec<u8>) {
-        let (round, place) = (index / ROUND, index % ROUND);
-        let mut tail = [0u8; 64];
-        let mut room = Tail { bytes: &mut tail, at: 64 };
-        room.put(b"}");
-        room.digits((FIRST_SEQUENCE + round) * ROUND + place);
-        room.put(b",\"q\":");
-        room.digits(stamp.unwrap_or((FIRST_TIME + round) * ROUND + place));
-        let at = room.at;
         out.extend_from_slice(self.head(index));
-        out.extend_from_slice(tail.get(at..).unwrap_or_default());
+        append_tail(out, stamp.unwrap_or(FIRST_TIME * ROUND + index), FIRST_SEQUENCE * ROUND + index);
     }
+
+    /// Trades of one round, before [`LONGER_FROM`]: one copy, then each one's digits of the round.
+    fn append_run(&self, trades: Range<u64>, out: &mut Vec<u8>, ends: &mut Vec<usize>) {
+        let round = trades.start / ROUND;
+        let first = (trades.start % ROUND) as usize;
+        let places = first..first + (trades.end - trades.start) as usize;
+        let span = self.span(places.clone());
+        let base = out.len();
+        let (time, sequence) = ((FIRST_TIME + round).to_string(), (FIRST_SEQUENCE + round).to_string());
+        let (Some(text), Some(found)) = (self.text.get(span.clone()), self.ends.get(places)) else { return };
+        let (Some(time), Some(sequence)) = (time.as_bytes().first_chunk::<8>(), sequence.as_bytes().first_chunk::<4>())
+        else {
+            return;
+        };
+        out.extend_from_slice(text);
+        for end in found.iter().map(|end| base + end - span.start) {
+            if let Some(tail) = out[..end].last_chunk_mut::<TAIL_BYTES>() {
+                tail[..8].copy_from_slice(time);
+                tail[18..22].copy_from_slice(sequence);
+            }
+            ends.push(end);
+        }
+    }
+}
+
+fn append_tail(out: &mut Vec<u8>, time: u64, sequence: u64) {
+    let mut bytes = [0u8; 64];
+    let mut tail = Tail { bytes: &mut bytes, at: 64 };
+    tail.put(b"}");
+    tail.digits(sequence);
+    tail.put(b",\"q\":");
+    tail.digits(time);
+    let at = tail.at;
+    out.extend_from_slice(bytes.get(at..).unwrap_or_default());
 }
 
 /// "00" to "99".
@@ -280,10 +340,10 @@ impl Saved {
 }
 
 /// A mapped file's text; an empty file cannot be mapped.
-struct Text(Option<Mmap>);
+pub(super) struct Text(Option<Mmap>);
 
 impl Text {
-    fn map(file: &File) -> std::io::Result<Self> {
+    pub(super) fn map(file: &File) -> std::io::Result<Self> {
         if file.metadata()?.len() == 0 {
             return Ok(Self(None));
         }
@@ -374,6 +434,29 @@ mod tests {
         assert!((10_000..20_000).contains(&share), "{share}");
         let all: BTreeSet<Vec<u8>> = (0..ROUND).map(|index| one.symbol(index).to_vec()).collect();
         assert_eq!(all.len(), 500);
+    }
+
+    #[test]
+    fn many_trades_at_once_are_those_one_by_one() {
+        let source = Source::Synthetic(Synthetic::new(6000, 7));
+        let last = LONGER_FROM * ROUND;
+        for (trades, stamp) in [
+            (0..300, None),
+            (99_900..200_100, None),
+            (last - 50..last + 50, None),
+            (5..9, Some(1_795_185_000_123_456_789)),
+        ] {
+            let (mut out, mut ends) = (b"before".to_vec(), Vec::new());
+            source.append_all(trades.clone(), stamp, &mut out, &mut ends);
+            let mut start = 6;
+            for (index, &end) in trades.clone().zip(&ends) {
+                let mut alone = Vec::new();
+                source.append(index, stamp, &mut alone);
+                assert!(out[start..end] == alone && out.get(end).is_none_or(|&byte| byte == b','), "{index}");
+                start = end + 1;
+            }
+            assert_eq!((ends.len() as u64, ends.last()), (trades.end - trades.start, Some(&out.len())));
+        }
     }
 
     #[test]

@@ -115,6 +115,22 @@ fn each_client_gets_the_whole_tape_and_the_accounts_are_exact() {
 }
 
 #[test]
+fn a_tape_that_is_rendered_ahead_is_the_same_one() {
+    let served = [false, true].map(|ahead| {
+        let options = Options { trades: Some(30_001), no_handshake: true, close: true, ahead, ..options() };
+        let server = Server::start(&options).unwrap();
+        let mut client = Plain::connect(&server);
+        let trades = client.trades(30_001);
+        assert_eq!(client.frame(), (8, 1000u16.to_be_bytes().to_vec()));
+        let ClientReport { trades: count, bytes, frames, checksum, .. } = report(&server, 0);
+        (trades, count, bytes, frames, checksum)
+    });
+    assert_eq!(served[0], served[1]);
+    let refused = Server::start(&Options { ahead: true, ..options() }).err();
+    assert!(refused.is_some_and(|why| why.contains("--trades")), "a tape without an end");
+}
+
+#[test]
 fn a_subscription_to_some_symbols_gives_those() {
     let server = Server::start(&Options { trades: Some(5_000), close: true, ..options() }).unwrap();
     let mut client = Plain::subscribe(&server, "T.AAPL,T.QQQ");
