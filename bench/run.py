@@ -58,6 +58,10 @@ BENCHES = {
     f"tape-{row}": _script(f"tape/run.py {row} --rounds 3", "--rounds 1 --trades 200000 --seconds 1")
     for row in ("pipes32", "pipes8", "lanes", "wall", "paced2000", "paced50000")
 }
+BENCHES |= {
+    "tape-burst": _script("tape/run.py burst --rounds 1", "--trades 300000"),
+    "tape-day": _script("tape/run.py day --rounds 1", "--trades 500000"),
+}
 
 
 def run(name: str, bench: Bench, *, short: bool) -> int:
