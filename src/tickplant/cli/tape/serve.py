@@ -45,12 +45,6 @@ def serve_tape(
     no_handshake: Annotated[
         bool, typer.Option("--no-handshake", help="Data from the connection on, unasked, without a greeting.")
     ] = False,
-    ahead: Annotated[
-        bool,
-        typer.Option(
-            "--ahead", help="Render all into memory first, so that sending costs least: --rate max --no-handshake."
-        ),
-    ] = False,
     one_market: Annotated[
         bool, typer.Option("--one-market", help="Clients join where the market is; otherwise each gets all of it.")
     ] = False,
@@ -83,7 +77,6 @@ def serve_tape(
             "key": key,
             "max_connections": max_connections,
             "no_handshake": no_handshake,
-            "ahead": ahead,
             "one_market": one_market,
             "close": close,
             "stamp": stamp,
