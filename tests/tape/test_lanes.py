@@ -72,6 +72,7 @@ def test_workers_of_a_log_get_every_trade_once(tmp_path, spawn, shards):
     whole([[msgspec.json.decode(message, type=Trade) for message in shard] for shard in got], 50_000)
     account = json.loads(done.stdout.splitlines()[-1])
     assert (account["trades"], account["received_bytes"] > sent.bytes) == (50_000, True)
+    assert [shard["messages"] for shard in account["pipes"]] == [len(shard) for shard in got]
     assert not list(Path("/dev/shm").glob(f"tickplant-{json.loads((tmp_path / 'log/log.json').read_text())['id']}"))
 
 

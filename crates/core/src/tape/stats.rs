@@ -86,7 +86,7 @@ impl Lines {
     }
 }
 
-/// One pipe's account.
+/// One pipe's account; of a shard that is read from the log `messages` alone.
 #[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
 pub struct PipeReport {
     pub messages: u64,

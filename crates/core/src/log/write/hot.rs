@@ -7,7 +7,7 @@ use super::super::{LogError, StreamKind};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub(super) struct HotStream {
     ready: AtomicUsize,
     /// The writer waits for a segment that is just being made.
     hurry: AtomicBool,
+    /// What memory may forget; nothing until it is set.
+    forgets: OnceLock<(Arc<Control>, KeepUntil)>,
 }
 
 impl HotStream {
@@ -68,6 +70,22 @@ impl HotStream {
             next,
             ready: AtomicUsize::new(0),
             hurry: AtomicBool::new(false),
+            forgets: OnceLock::new(),
+        }
+    }
+
+    /// From now on memory may forget what was kept so long.
+    pub(super) fn forget_after(&self, control: &Arc<Control>, until: KeepUntil) {
+        let _ = self.forgets.set((control.clone(), until));
+    }
+
+    /// Position below which segments need not stay in memory.
+    fn safe(&self) -> u64 {
+        let Some((control, until)) = self.forgets.get() else { return 0 };
+        match until {
+            KeepUntil::Committed => control.committed(self.kind),
+            KeepUntil::Written => control.archived(self.kind).0,
+            KeepUntil::Synced => control.archived(self.kind).1,
         }
     }
 
@@ -105,31 +123,41 @@ impl HotStream {
 
     /// Makes segments for the writer, which waits for them, until `count` are ready.
     pub(super) fn prepare(&self, count: usize) -> Result<(), LogError> {
-        self.fill_up(self.take_next(), count, || {})
+        self.make_ready(self.take_next(), count, || {})
     }
 
     /// Makes a segment ahead of the writer where none is ready: slowly, so that whoever shares the core hardly notices, until the
-    /// writer waits for it. Where one more is more than is kept, an old one below `safe` that nobody reads becomes the new one.
-    fn prepare_ahead(&self, safe: u64) -> Result<(), LogError> {
+    /// writer waits for it.
+    fn prepare_ahead(&self) -> Result<(), LogError> {
         let between = || {
             if !self.hurry.load(Ordering::Relaxed) {
                 std::thread::sleep(FILL_PAUSE);
             }
         };
-        let mut next = locked(&self.next);
+        self.make_ready(locked(&self.next), 1, between)
+    }
+
+    /// Makes segments until `count` are ready. Where one more is more than is kept, an old one that nobody needs or reads becomes
+    /// the new one.
+    fn make_ready(
+        &self,
+        mut next: MutexGuard<'_, VecDeque<HotSegment>>,
+        count: usize,
+        between: impl Fn(),
+    ) -> Result<(), LogError> {
         let kept = self.budget.bytes.load(Ordering::Relaxed) + self.segment_bytes > self.budget.max / 2;
         if kept && next.is_empty() {
-            next.extend(self.renew_oldest(safe, between));
+            next.extend(self.renew_oldest(&between));
             self.ready.store(next.len(), Ordering::Relaxed);
         }
-        self.fill_up(next, 1, between)
+        self.fill_up(next, count, between)
     }
 
     /// The oldest segment as the one behind the last; None where it is still wanted or somebody has it, and then it is gone
     /// like any other that memory forgets.
-    fn renew_oldest(&self, safe: u64, between: impl Fn()) -> Option<HotSegment> {
+    fn renew_oldest(&self, between: impl Fn()) -> Option<HotSegment> {
         let number = locked(&self.list).back()?.number + 1;
-        let HotSegment { number: old, map, .. } = self.forget_oldest(safe)?;
+        let HotSegment { number: old, map, .. } = self.forget_oldest()?;
         let (from, to) = (self.paths.hot_segment(self.kind, old), self.paths.hot_segment(self.kind, number));
         // The archiver may be writing the end of it just now.
         let map = Arc::into_inner(map);
@@ -203,17 +231,18 @@ impl HotStream {
         locked(&self.list).len()
     }
 
-    /// Takes the oldest segment from the list where it lies wholly below `safe` and the writer has left it.
-    fn forget_oldest(&self, safe: u64) -> Option<HotSegment> {
+    /// Takes the oldest segment from the list where it need not stay in memory and the writer has left it.
+    fn forget_oldest(&self) -> Option<HotSegment> {
+        let safe = self.safe();
         let mut list = locked(&self.list);
         let is_free =
             |segment: &HotSegment| segment.end.is_some_and(|end| segment.number * self.segment_bytes + end <= safe);
         list.front().is_some_and(is_free).then(|| list.pop_front()).flatten()
     }
 
-    /// Unlinks the oldest segment that lies wholly below `safe` and that the writer has left; readers that map it keep it.
-    fn unlink_oldest(&self, safe: u64) -> io::Result<bool> {
-        let Some(segment) = self.forget_oldest(safe) else { return Ok(false) };
+    /// Unlinks the oldest segment that need not stay in memory and that the writer has left; readers that map it keep it.
+    fn unlink_oldest(&self) -> io::Result<bool> {
+        let Some(segment) = self.forget_oldest() else { return Ok(false) };
         self.budget.give_back(self.segment_bytes);
         remove(&self.paths.hot_segment(self.kind, segment.number))?;
         Ok(true)
@@ -250,9 +279,7 @@ pub(super) enum KeepUntil {
 /// the making of memory stalls the writer.
 pub(super) struct Preparer {
     pub(super) streams: Vec<Arc<HotStream>>,
-    pub(super) control: Arc<Control>,
     pub(super) budget: Arc<Budget>,
-    pub(super) keep_until: KeepUntil,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -263,7 +290,7 @@ impl Preparer {
     pub(super) fn run(&self) {
         while !self.stop.load(Ordering::Acquire) {
             while self.budget.bytes.load(Ordering::Relaxed) > self.budget.max / 2 && self.unlink_one() {}
-            let refused = self.streams.iter().any(|stream| stream.prepare_ahead(self.safe(stream)).is_err());
+            let refused = self.streams.iter().any(|stream| stream.prepare_ahead().is_err());
             match refused {
                 // What late readers could still have had from memory makes room where the tmpfs itself is full.
                 true if self.unlink_one() => {}
@@ -278,16 +305,7 @@ impl Preparer {
         let mut streams: Vec<_> = self.streams.iter().collect();
         streams.sort_by_key(|stream| std::cmp::Reverse(stream.count()));
         // An unlink that fails leaves the file to the next clean start; the memory is counted as free because nobody uses it.
-        streams.iter().any(|stream| stream.unlink_oldest(self.safe(stream)).unwrap_or(true))
-    }
-
-    /// Position below which a stream's segments need not stay in memory.
-    fn safe(&self, stream: &HotStream) -> u64 {
-        match self.keep_until {
-            KeepUntil::Committed => self.control.committed(stream.kind),
-            KeepUntil::Written => self.control.archived(stream.kind).0,
-            KeepUntil::Synced => self.control.archived(stream.kind).1,
-        }
+        streams.iter().any(|stream| stream.unlink_oldest().unwrap_or(true))
     }
 }
 

@@ -44,6 +44,11 @@ impl Keeper {
         self.tape.as_ref().map_or(0, TapeWriter::next_index)
     }
 
+    /// Trades of this run that each shard was given.
+    pub fn shard_trades(&self) -> impl Iterator<Item = u64> + '_ {
+        self.tape.iter().flat_map(TapeWriter::shard_trades)
+    }
+
     fn write(&mut self, write: impl FnOnce(&mut TapeWriter) -> Result<(), LogError>) {
         let failed = self.tape.as_mut().filter(|_| self.failed.is_none()).and_then(|tape| write(tape).err());
         if failed.is_some() {

@@ -88,6 +88,11 @@ impl TapeWriter {
         self.writer.next_index()
     }
 
+    /// Trades of this run that each shard was given.
+    pub fn shard_trades(&self) -> impl Iterator<Item = u64> + '_ {
+        self.turn.shards.iter().map(|shard| shard.first + shard.offsets.len() as u64)
+    }
+
     /// An entry that is no frame: a start, an opened or closed connection. It is a turn of its own.
     pub fn note(&mut self, kind: u8, payload: &[u8], now: Nanos) -> Result<(), LogError> {
         self.commit(now)?;

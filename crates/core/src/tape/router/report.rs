@@ -2,6 +2,7 @@
 
 use super::{Router, LOOK_EVERY, STALLED_AFTER};
 use crate::clock::{Clock, Nanos, SECOND};
+use crate::tape::stats::PipeReport;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::sync::PoisonError;
 
@@ -42,10 +43,15 @@ impl Router {
     pub(super) fn account(&mut self, now: Nanos, last: bool) {
         self.totals.trades = self.lines.trades();
         self.totals.received_bytes = self.lines.bytes_total();
-        self.totals.pipes = self.pipes.iter().map(|pipe| pipe.report.clone()).collect();
+        self.totals.pipes = match self.settings.lanes {
+            // How far the readers of a shard are is theirs to tell.
+            true => self.tape.shard_trades().map(|messages| PipeReport { messages, ..PipeReport::default() }).collect(),
+            false => self.pipes.iter().map(|pipe| pipe.report.clone()).collect(),
+        };
         let messages = self.totals.pipes.iter().map(|pipe| pipe.messages);
         let (sum, most) = (messages.clone().sum::<u64>(), messages.max().unwrap_or(0));
-        self.totals.max_over_mean = if sum == 0 { 0.0 } else { most as f64 * self.pipes.len() as f64 / sum as f64 };
+        self.totals.max_over_mean =
+            if sum == 0 { 0.0 } else { most as f64 * self.totals.pipes.len() as f64 / sum as f64 };
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.totals);
         if self.settings.json && (last || now >= self.next_json) {
             self.next_json = now + SECOND;
