@@ -75,7 +75,7 @@ impl HotStream {
     }
 
     /// From now on memory may forget what was kept so long.
-    pub(super) fn forget_after(&self, control: &Arc<Control>, until: KeepUntil) {
+    fn forget_after(&self, control: &Arc<Control>, until: KeepUntil) {
         let _ = self.forgets.set((control.clone(), until));
     }
 
@@ -279,7 +279,9 @@ pub(super) enum KeepUntil {
 /// the making of memory stalls the writer.
 pub(super) struct Preparer {
     pub(super) streams: Vec<Arc<HotStream>>,
+    pub(super) control: Arc<Control>,
     pub(super) budget: Arc<Budget>,
+    pub(super) keep_until: KeepUntil,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -288,6 +290,7 @@ const RETRY: Duration = Duration::from_millis(200);
 
 impl Preparer {
     pub(super) fn run(&self) {
+        self.streams.iter().for_each(|stream| stream.forget_after(&self.control, self.keep_until));
         while !self.stop.load(Ordering::Acquire) {
             while self.budget.bytes.load(Ordering::Relaxed) > self.budget.max / 2 && self.unlink_one() {}
             let refused = self.streams.iter().any(|stream| stream.prepare_ahead().is_err());

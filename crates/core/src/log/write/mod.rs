@@ -163,13 +163,17 @@ impl LaneWriter {
     fn start_helpers(&mut self, options: &Options, disk: Arc<dyn Disk>) {
         let orders = Orders::default();
         let streams: Vec<_> = self.streams().map(|stream| stream.hot.clone()).collect();
-        let keep_until = match (options.archive, options.sync) {
-            (false, _) => KeepUntil::Committed,
-            (true, SyncPolicy::None) => KeepUntil::Written,
-            (true, _) => KeepUntil::Synced,
+        let preparer = Preparer {
+            streams: streams.clone(),
+            control: self.control.clone(),
+            budget: self.budget.clone(),
+            keep_until: match (options.archive, options.sync) {
+                (false, _) => KeepUntil::Committed,
+                (true, SyncPolicy::None) => KeepUntil::Written,
+                (true, _) => KeepUntil::Synced,
+            },
+            stop: orders.stop.clone(),
         };
-        streams.iter().for_each(|stream| stream.forget_after(&self.control, keep_until));
-        let preparer = Preparer { streams: streams.clone(), budget: self.budget.clone(), stop: orders.stop.clone() };
         let preparer = spawn(&format!("prepare-{}", self.paths.lane), move || preparer.run());
         let archiver = options.archive.then(|| {
             let wakes = preparer.as_ref().map(|thread| thread.thread().clone());
