@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tickplant import ConnectionState, Log, Plant, Subject, _native
+from tickplant import BookState, ConnectionState, Log, Plant, Status, Subject, _native
 from tickplant.venues.base import venue_code
 
 from .conftest import VENUES, all_live, exact, rows, settings_for, simulated, until
@@ -152,12 +152,16 @@ async def test_records_and_callbacks_follow_live(tmp_path: Path) -> None:
     async with simulated(["kraken"]) as server, Plant(settings_for(server, ["kraken"], tmp_path)) as plant:
         seen: list[int] = []
         plant.on_records(lambda batch: seen.append(len(batch)), schema="trades")
+        states: list[Status] = []
+        plant.on_status(states.append, "BTC/USD.KRAKEN")
         rows_seen = 0
         async for batch in plant.records("BTC/USD.KRAKEN", schema="mbp-10"):
             rows_seen += len(batch)
             if rows_seen > 20:
                 break
         await until(lambda: sum(seen) > 5)
+        await until(lambda: BookState.LIVE in [state.current for state in states if state.subject is Subject.BOOK])
+        assert {state.instrument for state in states} == {"BTC/USD.KRAKEN"}
 
 
 async def test_a_callback_that_raises_ends_the_plant(tmp_path: Path) -> None:
