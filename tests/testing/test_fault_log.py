@@ -38,6 +38,12 @@ def test_a_cut_is_healed_when_the_connection_and_every_book_are_back():
     assert "5 trades lost" in wound.text
 
 
+def test_a_silence_is_no_slow_replys_doing():
+    signs = [*START, book(24, 1, LIVE, BookState.STALE, Reason.SILENT), book(26, 1, SYNCING, LIVE)]
+    slow, mute = wounds([Fired(SECOND_NS, name, "KRAKEN", "") for name in ("rest_slow", "mute")], signs, IDS)
+    assert (slow.noticed_ns, mute.noticed_ns) == (None, 24 * SECOND_NS)
+
+
 def test_what_was_fetched_later_is_not_lost_and_what_was_told_twice_is_lost_once():
     def gap(second: float, repaired: Repair, first: int, last: int) -> Sign:
         return gap_sign(round(second * SECOND_NS), 1, Stream.TRADES, Reason.TRADE_ID_GAP, repaired, first, last)

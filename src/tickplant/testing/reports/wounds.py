@@ -46,6 +46,8 @@ _SHOWS_AS: dict[str, tuple[Subject, ...]] = {
     **dict.fromkeys(("connect_failed", "connect_refused", "connect_429"), (Subject.CONNECTION,)),
 }
 _ALL = (Subject.CONNECTION, Subject.BOOK, Subject.SUBSCRIPTION, Subject.INSTRUMENT, Subject.RECOVERY, Subject.PLANT)
+# What befalls a request leaves what comes by itself alone: a silence is another fault's.
+_NEVER_SILENT: tuple[Opportunity, ...] = ("request", "token")
 _ASKED_FOR = (Reason.REQUESTED, Reason.UNSUBSCRIBED, Reason.SHUTDOWN)
 # Gaps of trades are told when the next trade comes.
 _LOSS_TOLD_WITHIN_NS = 5 * SECOND_NS
@@ -192,7 +194,8 @@ def _wound(fault: Fired, signs: Sequence[Sign], losses: Sequence[int], start: in
         if noticed is None:
             if sign.at_ns > until_ns:
                 break
-            if concerns and sign.subject in shows_as and sign.is_trouble:
+            is_its_own = sign.reason != Reason.SILENT or BY_NAME[fault.name].when not in _NEVER_SILENT
+            if concerns and sign.subject in shows_as and sign.is_trouble and is_its_own:
                 noticed = sign
         if noticed is None or not concerns:
             continue
