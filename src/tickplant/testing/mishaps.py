@@ -95,6 +95,9 @@ class Mishaps:
             case "disk_slow" | "disk_full":
                 return self._spoil_disk(name)
             case "disk_torn":
+                if self._disk is not None:
+                    # What a failing disk was never given is not there to be cut.
+                    return None
                 lost = station.lose_power()
                 self.restart_soon()
                 return lost
