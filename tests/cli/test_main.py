@@ -1,11 +1,14 @@
 """The door: exit codes, one message without a traceback, help with an example."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from tickplant import errors
-from tickplant.cli import common, main
+from tickplant.cli import about, common, main
 from tickplant.cli.common import Exit
 
 
@@ -51,6 +54,33 @@ def test_a_fault_of_ours_says_so(capsys, monkeypatch):
     monkeypatch.setattr(main, "app", lambda *_, **__: 1 / 0)
     assert main.call(["venues"]) == Exit.INTERNAL
     assert "a fault of ours" in capsys.readouterr().err
+
+
+INTERRUPTED = """
+import os, sys
+class Interrupts:
+    def find_spec(self, name, *rest):
+        if name == "tickplant.cli":
+            os.kill(os.getpid(), int(sys.argv[1]))
+sys.meta_path.insert(0, Interrupts())
+from tickplant.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_command_is_loaded_ends_it_without_a_word(number):
+    command = [sys.executable, "-c", INTERRUPTED, str(int(number))]
+    ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+def test_ctrl_c_ends_any_command_in_order(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(about, "rows_text", interrupted)
+    assert main.call(["venues"]) == Exit.OK
 
 
 def test_venues_as_json_lines(capsys):

@@ -28,12 +28,14 @@ EPILOG = """Exit codes: 0 done, or ended by Ctrl-C or SIGTERM; 1 something that 
 
 
 class Door(TyperGroup):
-    """Runs the command that is named. Where the reader of its output goes, as `head` does, it ends in order."""
+    """Runs the command that is named. Ctrl-C ends it in order, and so does who reads its output and goes, as `head`."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
+        except KeyboardInterrupt:
+            return Exit.OK
         except BrokenPipeError:
             # What is still buffered must not be written at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -84,7 +86,8 @@ app.command()(doctor)
 def main() -> None:
     """The entry of the `tickplant` command."""
     # SIGTERM is Ctrl-C; commands with an event loop put their own handler in its place.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(call(sys.argv[1:]))
 
 
