@@ -127,7 +127,7 @@ MUTANTS = [
     Mutant(
         "trades before a restart forgotten",
         f"{SESSION}/trades/backfill.rs",
-        "            instrument.trades = TradeStream::resumed(last);\n",
+        "        instrument.trades = TradeStream::resumed(last);\n",
         "",
     ),
     Mutant(
