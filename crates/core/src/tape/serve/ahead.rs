@@ -53,14 +53,15 @@ impl Ahead {
         Ok(Self { file, text, frames })
     }
 
-    /// Sends everything, or what can be sent until `stop`. `wait` waits for room, `credit` takes each frame that went out whole.
+    /// Sends everything, or what can be sent until `stop`; whether that was all. `wait` waits for room, `credit` takes each frame
+    /// that went out whole.
     pub(super) fn send(
         &self,
         socket: &TcpStream,
         stop: &AtomicBool,
         wait: impl Fn() -> io::Result<()>,
         mut credit: impl FnMut(&Rendered),
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let (mut sent, mut frames) = (0, self.frames.iter().peekable());
         let mut pieces = self.text.chunks(PIECE_BYTES).peekable();
         let mut read = 0;
@@ -82,6 +83,6 @@ impl Ahead {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(sent as usize == self.text.len())
     }
 }

@@ -141,9 +141,10 @@ impl<'a> Client<'a> {
     fn send_ahead(&mut self, ahead: &Ahead) -> io::Result<()> {
         self.started = Some(self.clock.now());
         let wait = || self.wait_for(PollFlags::OUT, STOP_WITHIN);
-        ahead.send(&self.transport.socket, &self.shared.stop, wait, |frame| self.account.credit(frame))?;
-        self.next = self.shared.end;
-        self.credit();
+        if ahead.send(&self.transport.socket, &self.shared.stop, wait, |frame| self.account.credit(frame))? {
+            self.next = self.shared.end;
+            self.credit();
+        }
         Ok(())
     }
 
