@@ -4,10 +4,11 @@
 
 ROW: pipes32 pipes8 lanes wall paced2000 paced50000 burst day. The server's threads live in this process; it and the
 worker have one core, the router the other (`wall`: all share both). What goes out as fast as it can is rendered before,
-111 bytes of memory a trade, so that server and worker together cost less than the router. Each run is verified by bench/tape/verify.c, which
-is no code of ours: count, bytes, checksum, symbol to pipe and order within a symbol. `pipes32` and `pipes8` alternate
-with a mode of one write a trade (`--single-writes`) and with bench/tape/chain.c, which is what the machine gives that
-minute; the paced rows with the chain. `lanes` has eight readers of a log, each a thread that checks what it reads
+111 bytes of memory a trade, so that server and worker together cost less than the router. Each run is verified by
+bench/tape/verify.c, which is no code of ours: count, bytes, checksum, symbol to pipe and order within a symbol.
+`pipes32` and `pipes8` alternate with a mode of one write a trade (`--single-writes`) and with bench/tape/chain.c, which
+is what the machine gives that minute; the paced rows with the chain. `lanes` has eight
+readers of a log, each a thread that checks what it reads
 (crates/core/examples/tape_reader.rs). `burst` has two Python workers that manage 400,000 trades/s each (slow.py) under
 1,000,000/s for ten seconds, and tells the router's largest backlog and how long after the last trade it was caught up.
 `day` tells the latest delivery (`max_ns`), which is the backlog in time. A line a way tells medians and, of trades per

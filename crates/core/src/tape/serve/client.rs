@@ -104,7 +104,9 @@ impl<'a> Client<'a> {
                 self.out.clear();
                 self.sent = 0;
                 if let (Some(ahead), true, None) = (&self.shared.ahead, self.upgraded, self.started) {
-                    self.send_ahead(ahead)?;
+                    if !self.send_ahead(ahead)? {
+                        return Ok(());
+                    }
                 }
                 self.render();
             }
@@ -137,15 +139,16 @@ impl<'a> Client<'a> {
         Ok(self.until_due().min(STOP_WITHIN))
     }
 
-    /// Sends the tape that was rendered before.
-    fn send_ahead(&mut self, ahead: &Ahead) -> io::Result<()> {
+    /// Sends the tape that was rendered before; false where the server stops before that is done.
+    fn send_ahead(&mut self, ahead: &Ahead) -> io::Result<bool> {
         self.started = Some(self.clock.now());
         let wait = || self.wait_for(PollFlags::OUT, STOP_WITHIN);
-        if ahead.send(&self.transport.socket, &self.shared.stop, wait, |frame| self.account.credit(frame))? {
+        let all = ahead.send(&self.transport.socket, &self.shared.stop, wait, |frame| self.account.credit(frame))?;
+        if all {
             self.next = self.shared.end;
             self.credit();
         }
-        Ok(())
+        Ok(all)
     }
 
     fn credit(&mut self) {
