@@ -74,7 +74,8 @@ impl LogDir {
         }
         note_owner(&self.hot, &self.path)?;
         let file = File::open(&owner).map_err(|error| LogError::io("open the mark of the owner", &owner, error))?;
-        set_lock(&file, libc::F_RDLCK).map_err(|error| LogError::io("lock the mark of the owner", &owner, error))?;
+        set_lock(&file, libc::F_RDLCK, TAKEN)
+            .map_err(|error| LogError::io("lock the mark of the owner", &owner, error))?;
         Ok(HotClaim { _file: file })
     }
 
@@ -282,7 +283,7 @@ impl LanePaths {
             .map_err(failed)?;
         // A child that the writer before was just starting holds a copy of its descriptor until it executes its program.
         let mut tries = 0..20;
-        while !set_lock(&file, libc::F_WRLCK).map_err(failed)? {
+        while !set_lock(&file, libc::F_WRLCK, TAKEN).map_err(failed)? {
             if tries.next().is_some() {
                 std::thread::sleep(Duration::from_millis(5));
                 continue;
@@ -293,19 +294,27 @@ impl LanePaths {
         }
         let pid = format!("{}\n", std::process::id());
         file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0)).map_err(failed)?;
-        Ok(LaneLock { _file: file })
+        Ok(LaneLock { file, path })
     }
 
-    /// Whether a living writer holds the lane. Asking takes nothing, so it never gets into a writer's way.
-    pub(crate) fn is_locked(&self) -> bool {
-        is_locked_by_any(&self.archive.join("lock"))
+    /// Whether a living writer has the lane's control page. Asking takes nothing, so it never gets into a writer's way.
+    pub(crate) fn is_written(&self) -> bool {
+        is_locked(&self.archive.join("lock"), WRITTEN)
     }
 }
 
-/// Whether anybody holds a lock on a file, shared or not.
-pub(super) fn is_locked_by_any(path: &Path) -> bool {
+/// What is locked of a lane's file: a writer takes the lane, and then says that what its control page promises is its own word.
+const TAKEN: libc::off_t = 0;
+const WRITTEN: libc::off_t = 1;
+
+/// Whether anybody has taken what this file stands for, alone or with others.
+pub(super) fn is_taken(path: &Path) -> bool {
+    is_locked(path, TAKEN)
+}
+
+fn is_locked(path: &Path, byte: libc::off_t) -> bool {
     let Ok(file) = OpenOptions::new().read(true).write(true).open(path) else { return false };
-    let mut lock = whole_file_lock(libc::F_WRLCK);
+    let mut lock = lock_of(libc::F_WRLCK, byte);
     // SAFETY: the descriptor is open and the structure is valid for the call.
     let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
     asked == 0 && lock.l_type != libc::F_UNLCK as libc::c_short
@@ -319,18 +328,30 @@ pub(crate) struct HotClaim {
 /// Held by a lane's writer. It is an open-file-description lock: as with flock it goes with the descriptor, and it can be asked for
 /// without being taken.
 pub(crate) struct LaneLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
-fn whole_file_lock(kind: libc::c_int) -> libc::flock {
-    // SAFETY: all zeros is a valid flock structure: the whole file, no owner.
+impl LaneLock {
+    /// The control page is this writer's now: nothing in it is a dead one's promise.
+    pub(crate) fn begin(&self) -> Result<(), LogError> {
+        // Who has taken the lane finds it free.
+        let locked = set_lock(&self.file, libc::F_WRLCK, WRITTEN);
+        locked.map(drop).map_err(|error| LogError::io("lock the lane", &self.path, error))
+    }
+}
+
+fn lock_of(kind: libc::c_int, byte: libc::off_t) -> libc::flock {
+    // SAFETY: all zeros is a valid flock structure, without an owner.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
+    lock.l_start = byte;
+    lock.l_len = 1;
     lock
 }
 
-fn set_lock(file: &File, kind: libc::c_int) -> io::Result<bool> {
-    let lock = whole_file_lock(kind);
+fn set_lock(file: &File, kind: libc::c_int, byte: libc::off_t) -> io::Result<bool> {
+    let lock = lock_of(kind, byte);
     // SAFETY: the descriptor is open and the structure is valid for the call.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } == 0 {
         return Ok(true);

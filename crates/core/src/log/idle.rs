@@ -15,7 +15,9 @@
 //! R1 and W3 are no memory accesses, and the fences order them only as far as the processor takes its time stamp in order with them. It
 //! does that to within its window of reordering and the difference of two cores' counters, both far below [`MARGIN`], which is taken off.
 //!
-//! A loop that is killed asleep leaves its word set. That is what the readers of a dead lane do anyhow: they do not wait for it.
+//! A loop that is killed asleep leaves its word set until the next writer clears it, and that one counts as a writer only then. It is
+//! what merging readers of a dead lane do anyhow: they do not wait for it. Whoever asks how long the lane was written looks for its
+//! writer, too: `LaneReader::written_until`.
 
 use crate::clock::{monotonic, Nanos};
 use std::sync::atomic::{fence, AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! Memory files and whose they are. A log that is deleted after its plant was killed leaves its memory files behind, for ever: nobody
 //! opens that log again. They are found by what a writer notes beside them: the log's path and the mount namespace that the path is of.
 
-use super::dir::{identity, is_locked_by_any, read_about, write_whole};
+use super::dir::{identity, is_taken, read_about, write_whole};
 use super::LogError;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
@@ -103,7 +103,7 @@ fn look_at(path: &Path) -> HotDir {
 
 fn owner_of(hot: &Path, note: Option<Note>) -> (HotOwner, Option<PathBuf>) {
     let Some(Note { path, mounts: theirs }) = note else { return (HotOwner::Unknown, None) };
-    if is_locked_by_any(&hot.join("owner")) {
+    if is_taken(&hot.join("owner")) {
         return (HotOwner::Running, Some(path));
     }
     if theirs != mounts() {

@@ -173,6 +173,7 @@ pub fn coverage(log: &LogDir, instrument_id: u32, from: Nanos, to: Nanos) -> Res
 /// What a lane painted of an instrument, read from somewhat before `from` to the lane's end: what is known later paints back.
 fn paint_lane(log: &LogDir, lane: &str, instrument_id: u32, from: Nanos) -> Result<Painter, ReadError> {
     let mut reader = LaneReader::open_in(log, lane, Position::Time(from.saturating_sub(MARGIN)))?;
+    let written_until = reader.written_until().unwrap_or(0);
     let mut painter = Painter::default();
     // The receive time of the present records, and of those before.
     let (mut now, mut before) = (0, 0);
@@ -206,8 +207,7 @@ fn paint_lane(log: &LogDir, lane: &str, instrument_id: u32, from: Nanos) -> Resu
             _ => {}
         }
     }
-    let watermark = Some(reader.watermark()).filter(|&watermark| watermark != Nanos::MAX);
-    painter.end(watermark.unwrap_or(0).max(now));
+    painter.end(written_until.max(now));
     Ok(painter)
 }
 

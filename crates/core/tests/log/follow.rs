@@ -3,6 +3,7 @@
 use crate::common::{line, until, Place, Twin, LANE};
 use proptest::prelude::*;
 use std::time::Duration;
+use tickplant_core::clock::SystemClock;
 use tickplant_core::log::{
     wait, JournalPosition, LaneReader, LaneWriter, LogDir, LogError, MergedReader, Options, Position, ReadError,
 };
@@ -105,6 +106,29 @@ fn nothing_is_seen_before_the_commit() {
     assert_eq!(reader.watermark(), 5);
     assert_eq!(reader.next().unwrap().unwrap().lines(), [line(0)]);
     assert_eq!(place.journal(JournalPosition::First).next().unwrap().unwrap().payload, b"input");
+}
+
+#[test]
+fn a_writer_that_was_killed_asleep_wrote_no_longer_than_it_lived() {
+    let place = Place::new();
+    let clock = SystemClock::new();
+    let asleep = |place: &Place| {
+        let mut writer = place.writer();
+        writer.append(1, 1, &[line(0)], 1, 1).unwrap();
+        writer.commit(5);
+        writer.begin_idle(clock.offset());
+        writer
+    };
+    let writer = asleep(&place);
+    let reader = place.reader(Position::First);
+    assert!(reader.written_until().unwrap() > 5, "asleep, it promises what its clock says");
+    drop(writer);
+    assert_eq!(reader.written_until(), Some(5));
+    let mut writer = place.writer();
+    assert_eq!(reader.written_until(), Some(5), "the next one promises nothing yet");
+    writer.commit(7);
+    writer.close().unwrap();
+    assert_eq!(reader.written_until(), None);
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl JournalReader {
 
     /// Whether a living process writes the lane.
     pub fn has_writer(&self) -> bool {
-        self.stream.paths.is_locked()
+        self.stream.paths.is_written()
     }
 
     /// The next input; None where nothing more is committed. [`ReadError::Lost`] counts inputs.

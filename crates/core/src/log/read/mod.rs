@@ -165,9 +165,21 @@ impl LaneReader {
         }
     }
 
+    /// Until when the lane was written, for all that is in it: look for batches after this call. A living writer's watermark; of a
+    /// dead one what it published last, since one that was killed asleep promises time for ever. `None` where its writer closed it or
+    /// nothing of it is in memory: until its last batch, then.
+    pub fn written_until(&self) -> Option<Nanos> {
+        let control = self.stream.control.as_ref()?;
+        let writer = || self.has_writer().then(|| control.run());
+        let before = writer();
+        let promised = control.watermark();
+        let until = if before.is_some() && before == writer() { promised } else { control.published_watermark() };
+        Some(until).filter(|&until| until != Nanos::MAX)
+    }
+
     /// Whether a living process writes the lane.
     pub fn has_writer(&self) -> bool {
-        self.stream.paths.is_locked()
+        self.stream.paths.is_written()
     }
 
     /// One of the lane's counters, where the lane has hot files.

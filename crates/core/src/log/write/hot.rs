@@ -231,12 +231,12 @@ impl HotStream {
         locked(&self.list).len()
     }
 
-    /// Takes the oldest segment from the list where it need not stay in memory and the writer has left it.
+    /// Takes the oldest segment from the list where it need not stay in memory and the writer has left it. The archiver, too: it leaves
+    /// one only after the first commit in the next, and looks for it in the list until then, all written and synced as it may be.
     fn forget_oldest(&self) -> Option<HotSegment> {
         let safe = self.safe();
         let mut list = locked(&self.list);
-        let is_free =
-            |segment: &HotSegment| segment.end.is_some_and(|end| segment.number * self.segment_bytes + end <= safe);
+        let is_free = |segment: &HotSegment| segment.end.is_some() && (segment.number + 1) * self.segment_bytes <= safe;
         list.front().is_some_and(is_free).then(|| list.pop_front()).flatten()
     }
 
@@ -321,6 +321,7 @@ pub(super) fn wake(thread: Option<&Thread>) {
 
 #[cfg(test)]
 mod tests {
+    use super::{Budget, Control, HotStream, KeepUntil, StreamKind};
     use crate::log::{LaneReader, LaneWriter, LogDir, Options, Position};
     use std::collections::{BTreeMap, BTreeSet};
     use std::os::unix::fs::MetadataExt;
@@ -379,5 +380,24 @@ mod tests {
         // The first segment is the reader's, whatever became of its name.
         assert_eq!(seen[&held].len(), 1, "{held} {seen:?}");
         assert!(first.lines().iter().all(|held| *held == line(0)));
+    }
+
+    #[test]
+    fn a_segment_that_is_synced_to_its_end_is_kept_until_the_archiver_has_left_it() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let paths = LogDir::open(dir.path().join("log"), &Options::default()).unwrap().lane("lane").unwrap();
+        std::fs::create_dir_all(&paths.hot).unwrap();
+        let size = 64 << 10;
+        let control = Control::create(&paths.control(), size).unwrap().into();
+        let budget = Budget { bytes: 0.into(), max: 4 * size };
+        let hot = HotStream::new(StreamKind::Records, paths, size, budget.into());
+        hot.forget_after(&control, KeepUntil::Synced);
+        hot.open(0).unwrap();
+        hot.open(1).unwrap();
+        hot.leave(0, size - 64);
+        control.set_archived(StreamKind::Records, size - 64, size - 64);
+        assert!(hot.forget_oldest().is_none(), "the archiver will look for it once more");
+        control.set_archived(StreamKind::Records, size, size);
+        assert_eq!(hot.forget_oldest().map(|segment| segment.number), Some(0));
     }
 }

@@ -62,7 +62,7 @@ pub struct LaneWriter {
     turn_has_inputs: bool,
     derives_from: Option<u64>,
     helpers: Helpers,
-    _lock: LaneLock,
+    lock: LaneLock,
     _claim: HotClaim,
 }
 
@@ -128,7 +128,7 @@ impl LaneWriter {
             turn_has_inputs: false,
             derives_from: None,
             helpers: Helpers::default(),
-            _lock: lock,
+            lock,
             _claim: claim,
         };
         if plan.is_new_page {
@@ -137,6 +137,7 @@ impl LaneWriter {
             let _ = std::fs::remove_file(writer.paths.closed());
             writer.control.publish(&writer.paths.control())?;
         }
+        writer.lock.begin()?;
         writer.start_helpers(options, disk);
         Ok(writer)
     }
