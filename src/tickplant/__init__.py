@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tickplant._native import Batch, Checkpointer, LaneWriter, __version__
     from tickplant.errors import TickplantError
     from tickplant.log import Book, BookLevel, Log, Position, Records
-    from tickplant.plant import Only, Plant, PlantState
+    from tickplant.plant import Line, Only, Plant, PlantState
     from tickplant.records import (
         Action,
         BookState,
@@ -52,6 +52,7 @@ __all__ = [
     "Kind",
     "LaneWriter",
     "Level",
+    "Line",
     "Log",
     "Mbp",
     "Only",
@@ -84,7 +85,7 @@ if not TYPE_CHECKING:  # To a type checker the imports above are all there is.
         "tickplant._native": ("Batch", "Checkpointer", "LaneWriter", "__version__"),
         "tickplant.errors": ("TickplantError",),
         "tickplant.log": ("Book", "BookLevel", "Log", "Position", "Records"),
-        "tickplant.plant": ("Only", "Plant", "PlantState"),
+        "tickplant.plant": ("Line", "Only", "Plant", "PlantState"),
         "tickplant.venues.user": ("UserVenue",),
     }
 

@@ -30,10 +30,11 @@ from tickplant.cli.live import account, say_changes, shown, until_stopped
 from tickplant.cli.summary import summary_text
 from tickplant.config import Config
 from tickplant.errors import ConfigError
-from tickplant.plant import Only, Plant
+from tickplant.plant import Line, Only, Plant
 from tickplant.venues.base import venue_code
 
 METRICS_PORT = 9090
+LINES_MOST = 4
 
 SecondsOption = Annotated[
     float | None, typer.Option("--seconds", min=0, help="End after so long; without it, at Ctrl-C or SIGTERM.")
@@ -41,11 +42,16 @@ SecondsOption = Annotated[
 OnlyOption = Annotated[
     str | None, typer.Option("--only", metavar="VENUE[:i/n]", help="Run one venue, or share i of n of it.")
 ]
+LineOption = Annotated[
+    str | None,
+    typer.Option("--line", metavar="i/n", help="Be line i of n: n such processes on one log are one stream."),
+]
 
 
 def run(
     config: ConfigArgument = None,
     only: OnlyOption = None,
+    line: LineOption = None,
     log: LogOption = None,
     sets: SetOption = None,
     seconds: SecondsOption = None,
@@ -56,13 +62,13 @@ def run(
 ) -> Exit:
     """Run a plant: connect, keep the books, write the log, until told to stop.
 
-    Example: tickplant run plant.toml --only kraken:1/4
+    Example: tickplant run plant.toml --only kraken:1/4 --line 1/2
     """
     settings = with_metrics(load_settings(config, log=log, sets=sets))
     if print_config:
         return _print_config(settings, json=json)
     chosen = parse_only(only, settings) if only is not None else None
-    return _record(require_instruments(settings), chosen, seconds, json=json)
+    return _record(require_instruments(settings), chosen, seconds, line=parse_line(line), json=json)
 
 
 def with_metrics(settings: Config) -> Config:
@@ -115,13 +121,15 @@ def watch(
         return run_until_stopped(work)
 
 
-def _record(settings: Config, only: Only | None, seconds: float | None, *, json: bool) -> Exit:
+def _record(
+    settings: Config, only: Only | None, seconds: float | None, *, line: Line | None = None, json: bool
+) -> Exit:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     async def work(stop: asyncio.Event) -> Exit:
         started_ns, since_ns = clock.monotonic_ns(), clock.wall_ns()
-        async with Plant.open(settings, only=only) as plant:
+        async with Plant.open(settings, only=only, line=line) as plant:
             say(f"tickplant is running, log in {plant.path}; Ctrl-C ends it")
             if plant.metrics is not None:
                 say(error_text(plant.metrics.fault) if plant.metrics.fault else f"metrics on {plant.metrics.address}")
@@ -147,6 +155,16 @@ def _print_config(settings: Config, *, json: bool) -> Exit:
     else:
         typer.echo(rows_text(rows))
     return Exit.OK
+
+
+def parse_line(text: str | None) -> Line | None:
+    """Reads `1/2`; lines count from 1. Raises ConfigError."""
+    match = None if text is None else re.fullmatch(r"(\d+)/(\d+)", text)
+    if text is None:
+        return None
+    if match is None or not 1 <= int(match[1]) <= int(match[2]) <= LINES_MOST:
+        raise ConfigError(f'--line "{text}" names no line', expected=f"i/n with i from 1 to n, n at most {LINES_MOST}")
+    return Line(int(match[1]) - 1, int(match[2]))
 
 
 def parse_only(text: str, settings: Config) -> Only:

@@ -2,8 +2,8 @@
 
 Connections, messages and REST requests each have their own. A storm against a venue's limit makes the outage that it
 wants to end, so each attempt, message and request takes its turn here before it is made; and where a venue asks for
-patience (429, 418, `Retry-After`), nobody gets a turn before. Processes (`run --only`) do not know of each other, so
-give each its part where there are many.
+patience (429, 418, `Retry-After`), nobody gets a turn before. Processes do not know of each other: one that is a line
+(`run --line`) takes its part, and to shares (`run --only`) give each its part where there are many.
 """
 
 from __future__ import annotations

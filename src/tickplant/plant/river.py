@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from tickplant import _native, clock, config
 from tickplant.errors import LogError, PlantError, TickplantError, UnknownInstrument
@@ -26,6 +26,7 @@ from tickplant.plant.control import ControlServer
 from tickplant.plant.share import Share
 from tickplant.telemetry import MetricsServer
 from tickplant.venues.base import InstrumentId, share_of
+from tickplant.venues.lines import Sharers, line_settings
 from tickplant.venues.settings import VenueSettings
 from tickplant.venues.table import find_venue
 
@@ -51,12 +52,25 @@ class Only(NamedTuple):
     shares: int = 1
 
 
+class Line(NamedTuple):
+    """Which of several redundant lines this process is (`--line 1/2` is line 0 of 2). The others are like it."""
+
+    line: int = 0
+    lines: int = 1
+
+
+ONE_LINE: Final = Line()
+
+
 class Plant:
     """A running plant: `async with Plant.open("plant.toml") as plant`. Use one instance on one event loop."""
 
-    def __init__(self, settings: config.Config, *, only: Only | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self, settings: config.Config, *, only: Only | None = None, line: Line | None = None, seed: int | None = None
+    ) -> None:
         self.settings = settings
         self.only = only
+        self.line = line or ONE_LINE
         self.state = PlantState.STARTING
         self.failure: TickplantError | None = None
         self._seed = seed
@@ -74,6 +88,7 @@ class Plant:
         settings: config.Config | str | Path | None = None,
         *,
         only: Only | None = None,
+        line: Line | None = None,
         seed: int | None = None,
         **flags: object,
     ) -> Self:
@@ -83,7 +98,7 @@ class Plant:
         """
         if not isinstance(settings, config.Config):
             settings = config.load(settings, flags={name.replace("__", "."): value for name, value in flags.items()})
-        return cls(settings, only=only, seed=seed)
+        return cls(settings, only=only, line=line, seed=seed)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -107,8 +122,8 @@ class Plant:
             for code, settings in self.settings.venues.items():
                 if self.only is None or self.only.venue == code:
                     self._start_venue(code, settings)
-            name = "plant.sock" if self.only is None else f"plant-{self.only.venue.lower()}-{self.only.share}.sock"
-            self._control = ControlServer(self.path / name, self._on_command)
+            part = "" if self.only is None else f"-{self.only.venue.lower()}-{self.only.share}"
+            self._control = ControlServer(self.path / f"plant{part}{_line_suffix(self.line)}.sock", self._on_command)
             await self._control.start()
             if self.settings.metrics.port:
                 await self._start_metrics()
@@ -268,10 +283,11 @@ class Plant:
             if self.only is not None and self.only.share != index:
                 continue
             symbols = [symbol for symbol in settings.instruments if share_of(symbol, count) == index]
-            self._start_share(code, settings, symbols, lane=lane_name(code, index, count))
+            self._start_share(code, settings, symbols, lane=lane_name(code, index, count, self.line))
 
     def _start_share(self, code: str, settings: VenueSettings, symbols: Iterable[str], *, lane: str) -> Share:
-        settings = self.settings.healthy(settings)
+        sharers = Sharers.of(settings, *self.line)
+        settings = line_settings(self.settings.healthy(settings), *self.line)
         venue = find_venue(code, settings.class_)
         instruments = {symbol: self._assign(symbol, code) for symbol in symbols}
         cores = self.settings.plant.cores
@@ -282,6 +298,7 @@ class Plant:
             instruments,
             lane=lane,
             budgets=self._budgets,
+            sharers=sharers,
             priority=self.settings.plant.priority,
             core=cores[len(self._shares) % len(cores)] if cores else None,
             seed=self._seed,
@@ -294,7 +311,7 @@ class Plant:
 
     def _share_for(self, code: str, symbol: str, settings: VenueSettings) -> Share:
         count = self.only.shares if self.only else settings.loops
-        lane = lane_name(code, share_of(symbol, count), count)
+        lane = lane_name(code, share_of(symbol, count), count, self.line)
         if lane not in self._shares:
             if self.only is not None:
                 raise PlantError(
@@ -316,7 +333,7 @@ class Plant:
         code, symbol = self._parse(name)
         settings = self.settings.venues.get(code, VenueSettings())
         count = self.only.shares if self.only else settings.loops
-        share = self._shares.get(lane_name(code, share_of(symbol, count), count))
+        share = self._shares.get(lane_name(code, share_of(symbol, count), count, self.line))
         instrument_id = self._handle.id_of(str(InstrumentId(symbol, code)))
         if share is None or instrument_id is None:
             raise UnknownInstrument(f"{symbol}.{code} was never subscribed here", hint="subscribe it first")
@@ -371,9 +388,16 @@ def _unnamed(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "symbol"}
 
 
-def lane_name(code: str, index: int, count: int) -> str:
-    """The lane of one share: `kraken`, or `kraken-1of4` (counted from 1) where there are several."""
-    return code.lower() if count == 1 else f"{code.lower()}-{index + 1}of{count}"
+def lane_name(code: str, index: int, count: int, line: Line = ONE_LINE) -> str:
+    """The lane of one share: `kraken`, or `kraken-1of4` (counted from 1) where there are several.
+
+    Of a process that is one of several lines: `kraken-line1of2`. Readers know by this that the lanes are one stream.
+    """
+    return (code.lower() if count == 1 else f"{code.lower()}-{index + 1}of{count}") + _line_suffix(line)
+
+
+def _line_suffix(line: Line) -> str:
+    return f"-line{line.line + 1}of{line.lines}" if line.lines > 1 else ""
 
 
 def log_options(settings: config.LogSettings) -> dict[str, object]:

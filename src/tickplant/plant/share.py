@@ -20,6 +20,7 @@ from tickplant.errors import ConfigError, VenueError
 from tickplant.plant.budget import Budget, BudgetName, Budgets
 from tickplant.records import Reason
 from tickplant.venues.base import HttpRequest, Venue
+from tickplant.venues.lines import ALONE, Sharers
 from tickplant.venues.settings import VenueSettings
 
 HTTP_TIMEOUT_S = 10.0
@@ -37,6 +38,7 @@ class Share:
         *,
         lane: str,
         budgets: Budgets,
+        sharers: Sharers = ALONE,
         priority: str = "normal",
         core: int | None = None,
         seed: int | None = None,
@@ -46,6 +48,7 @@ class Share:
         self.settings = settings
         self.lane = lane
         self._budgets = budgets
+        self._sharers = sharers
         self._on_stopped = on_stopped
         self._tasks: set[asyncio.Task[None]] = set()
         # One question at a time: a loop that hangs must not take up a thread for each who asks.
@@ -164,7 +167,10 @@ class Share:
             "messages": venue.message_rate,
             "fetches": venue.fetch_rate,
         }[name]
-        return None if rate is None else self._budgets.of(name, address, rate)
+        if rate is None:
+            return None
+        processes = self._sharers.fetches if name == "fetches" else self._sharers.connections
+        return self._budgets.of(name, address, rate.part(processes))
 
     async def _turn(self, name: BudgetName, url: str, amount: int = 1) -> None:
         """Returns when it is this asker's turn. A wait is told as a STATUS: reason RATE_LIMITED, its length in ns."""

@@ -8,7 +8,7 @@ ends connections after some age has one line more than is wanted, which is opene
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, NamedTuple, Protocol, Self
 
 from msgspec.structs import replace
 
@@ -64,6 +64,30 @@ def line_routes(routes: Sequence[Route], lines: Lines, settings: VenueSettings) 
 def line_channels(channels: Sequence[Channel], routes: int, lines: Lines) -> list[Channel]:
     """The channels of each line in the same order; `routes` is the number of routes of one line."""
     return [replace(c, route=c.route + line * routes) for line in range(lines.copies) for c in channels]
+
+
+class Sharers(NamedTuple):
+    """How many processes take from the same budgets of an address: of its connections and messages, of its fetches."""
+
+    connections: int = 1
+    fetches: int = 1
+
+    @classmethod
+    def of(cls, settings: VenueSettings, line: int, lines: int) -> Self:
+        """Who takes from what line `line` of `lines` processes takes from; all of them fetch from one REST address."""
+        own = line_settings(settings, line, lines).url
+        return cls(sum(line_settings(settings, other, lines).url == own for other in range(lines)), lines)
+
+
+ALONE: Final = Sharers()
+
+
+def line_settings(settings: VenueSettings, line: int, lines: int) -> VenueSettings:
+    """The settings of a process that is one of several lines: its own address of `urls`, and no lines inside of it."""
+    if lines == 1:
+        return settings
+    url = settings.urls[line % len(settings.urls)] if settings.urls else settings.url
+    return replace(settings, url=url, urls=[], lines=1)
 
 
 def _at(route: Route, address: str) -> Route:

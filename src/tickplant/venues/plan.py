@@ -23,6 +23,14 @@ class Rate(NamedTuple):
     most: int
     seconds: int
 
+    def part(self, processes: int) -> Rate:
+        """What each of so many processes may take, so that together they keep within it.
+
+        Where that is less than one each, they do so on the average only: they do not know of each other.
+        """
+        most = self.most // processes
+        return Rate(most, self.seconds) if most else Rate(1, -(-self.seconds * processes // self.most))
+
 
 class Route(Struct, frozen=True, kw_only=True):
     """One WebSocket address and how it is entered."""

@@ -1,10 +1,12 @@
 //! A book at a moment, by either clock.
 
 use super::checkpoint::{newest_before, restore_one};
+use super::lines::line_of;
 use super::replica::Replica;
 use crate::clock::Nanos;
 use crate::log::{Checkpoints, LaneReader, LogDir, Position, ReadError};
-use crate::record::{Kind, Level, Status, Subject, UNDEF_U64};
+use crate::record::{BookState, Kind, Level, Status, Subject, UNDEF_U64};
+use std::collections::BTreeMap;
 
 /// Which state is asked for. Both limits count where both are given; UNDEF is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +88,42 @@ impl AsOf {
     }
 }
 
-/// The book of one instrument in one lane at a moment: the newest checkpoint before it and a replay. Beside it the receive time of the last
-/// record that counted, for choosing between lanes.
-pub fn book_at(log: &LogDir, lane: &str, instrument_id: u32, moment: Moment) -> Result<(Replica, Nanos), ReadError> {
+/// A lane's book at a moment, and what chooses between lanes.
+struct Found {
+    replica: Replica,
+    /// Receive time of the last record that counted.
+    ts_recv: Nanos,
+    /// The lane was written at the moment: it goes on behind it, or its writer lives.
+    is_written: bool,
+}
+
+/// The book of one instrument at a moment and its lane: of the lane whose records say most lately. Of redundant lines one
+/// whose book is live and that was written then stands for all. None where no lane knows of it.
+pub fn book_at(
+    log: &LogDir,
+    instrument_id: u32,
+    moment: Moment,
+) -> Result<Option<(String, Replica)>, (String, ReadError)> {
+    let mut streams: BTreeMap<String, (bool, Nanos, String, Replica)> = BTreeMap::new();
+    let names = log.lanes().map_err(|error| (String::new(), error.into()))?;
+    for lane in names {
+        let found = book_of(log, &lane, instrument_id, moment).map_err(|error| (lane.clone(), error))?;
+        if !found.replica.is_joined() {
+            continue;
+        }
+        let stream = line_of(&lane).map_or(lane.as_str(), |(stream, ..)| stream).to_owned();
+        let is_proven = found.is_written && found.replica.state() == BookState::Live as u8;
+        let best = streams.get(&stream);
+        if best.is_none_or(|(proven, ts_recv, ..)| (is_proven, found.ts_recv) > (*proven, *ts_recv)) {
+            streams.insert(stream, (is_proven, found.ts_recv, lane, found.replica));
+        }
+    }
+    let newest = streams.into_values().rev().max_by_key(|(_, ts_recv, ..)| *ts_recv);
+    Ok(newest.map(|(.., lane, replica)| (lane, replica)))
+}
+
+/// The book of one instrument in one lane at a moment: the newest checkpoint before it and a replay.
+fn book_of(log: &LogDir, lane: &str, instrument_id: u32, moment: Moment) -> Result<Found, ReadError> {
     let mut reader = LaneReader::open_in(log, lane, Position::First)?;
     let end = reader.committed_index();
     let checkpoints = Checkpoints::open(log, lane)?;
@@ -99,6 +134,7 @@ pub fn book_at(log: &LogDir, lane: &str, instrument_id: u32, moment: Moment) -> 
     }
     let ts_recv = if replica.is_joined() { replica.last().ts_recv } else { 0 };
     let mut as_of = AsOf { ts_recv, ..AsOf::new(replica, moment) };
+    let mut is_written = false;
     while reader.next_index() < end {
         let batch = match reader.next() {
             Ok(Some(batch)) => batch,
@@ -126,9 +162,10 @@ pub fn book_at(log: &LogDir, lane: &str, instrument_id: u32, moment: Moment) -> 
             _ => true,
         };
         if !goes_on {
+            is_written = true;
             break;
         }
     }
-    let ts_recv = as_of.ts_recv();
-    Ok((as_of.into_replica(), ts_recv))
+    let (ts_recv, is_written) = (as_of.ts_recv(), is_written || reader.has_writer());
+    Ok(Found { replica: as_of.into_replica(), ts_recv, is_written })
 }

@@ -41,6 +41,11 @@ pub fn prime(log: &LogDir, views: &mut Views, reader: &mut LaneReader, index: u6
         Some(checkpoint) => reader.seek_index(restore(checkpoint, views))?,
         None => *reader = LaneReader::open_in(log, reader.lane(), Position::First)?,
     }
+    advance(views, reader, index)
+}
+
+/// Takes the records from where `reader` stands up to the one at `index` into the books.
+pub fn advance(views: &mut Views, reader: &mut LaneReader, index: u64) -> Result<(), ReadError> {
     while reader.next_index() < index {
         match reader.next() {
             Ok(Some(batch)) => prime_batch(views, &batch, index),
@@ -149,7 +154,8 @@ fn status(replica: &Replica) -> Status {
     }
 }
 
-fn snapshot(replica: &Replica, lines: &mut Vec<[u8; RECORD_BYTES]>) {
+/// Appends the book as a snapshot of LEVEL records, with the numbers and times of its last message.
+pub(super) fn snapshot(replica: &Replica, lines: &mut Vec<[u8; RECORD_BYTES]>) {
     let last = Level { flags: F_SNAPSHOT, aux: 0, price_scale: 0, size_scale: 0, ..*replica.last() };
     let (clear, none) = (Action::Clear as u8, Side::None as u8);
     lines.push(*Level { action: clear, side: none, price: UNDEF_I64, size: UNDEF_I64, ..last }.bytes());

@@ -8,6 +8,7 @@ pub mod checkpoint;
 mod checkpointer;
 mod consolidated;
 mod coverage;
+pub mod lines;
 mod measures;
 mod replica;
 mod row;

@@ -113,7 +113,8 @@ impl LogDirectory {
         Ok(self.read("", found)?.into_iter().map(row).collect())
     }
 
-    /// The book of an instrument at a moment: of the lane whose records say most lately. None where no lane knows of it.
+    /// The book of an instrument at a moment: of the lane whose records say most lately, of redundant lines one that is
+    /// live. None where no lane knows of it.
     #[pyo3(signature = (instrument_id, *, at, known_at, depth))]
     fn book(
         &self,
@@ -124,16 +125,12 @@ impl LogDirectory {
         depth: Option<usize>,
     ) -> PyResult<Option<BookRow>> {
         let moment = Moment { at: at.unwrap_or(UNDEF_U64), known_at: known_at.unwrap_or(UNDEF_U64) };
-        let mut newest: Option<(u64, String, Replica)> = None;
-        for lane in self.lanes()? {
-            let found = py.detach(|| book_at(&self.log, &lane, instrument_id, moment));
-            let (replica, ts_recv) = self.read(&lane, found)?;
-            if replica.is_joined() && newest.as_ref().is_none_or(|(before, ..)| ts_recv > *before) {
-                newest = Some((ts_recv, lane, replica));
-            }
-        }
+        let found = match py.detach(|| book_at(&self.log, instrument_id, moment)) {
+            Ok(found) => found,
+            Err((lane, error)) => return self.read(&lane, Err(error)),
+        };
         let depth = depth.unwrap_or(usize::MAX);
-        Ok(newest.map(|(_, lane, replica)| {
+        Ok(found.map(|(lane, replica)| {
             let last = replica.last();
             let (bids, asks) = (levels(&replica, Side::Bid, depth), levels(&replica, Side::Ask, depth));
             let hash = hash_book(replica.book(), u32::try_from(depth).unwrap_or(0)).hash;

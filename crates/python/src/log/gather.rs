@@ -104,12 +104,18 @@ impl Gathering {
         self.lane == lane && self.table.name == table.name
     }
 
-    /// Takes the wanted rows of a batch.
-    pub fn add(&mut self, selection: &Selection, lane: &mut Lane, batch: &BatchView) -> Result<(), GatherError> {
+    /// Takes the wanted rows of a batch; `views` are the books of a view.
+    pub fn add(
+        &mut self,
+        selection: &Selection,
+        lane: &Lane,
+        views: Option<&mut Views>,
+        batch: &BatchView,
+    ) -> Result<(), GatherError> {
         let lines = &batch.lines()[..wanted_lines(lane, batch)];
         let before = self.rows.len();
         let mut first = None;
-        match (&mut lane.views, selection.view) {
+        match (views, selection.view) {
             (Some(views), Some(_)) => {
                 for (index, line) in (batch.first_index()..).zip(lines) {
                     let id = bytemuck::cast_ref::<_, Level>(line).instrument_id;
@@ -203,10 +209,8 @@ pub fn as_it_stands(
 }
 
 /// Tells a lane's books of a batch that is no LEVEL batch.
-pub fn pass_over(lane: &mut Lane, batch: &BatchView) {
-    if batch.head().kind == Kind::Cut as u16 {
-        if let Some(views) = &mut lane.views {
-            views.interrupt();
-        }
+pub fn pass_over(views: Option<&mut Views>, batch: &BatchView) {
+    if let Some(views) = views.filter(|_| batch.head().kind == Kind::Cut as u16) {
+        views.interrupt();
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use tickplant_core::clock::{Clock, Nanos, SystemClock};
 use tickplant_core::log::{BatchView, Bell, LaneReader, ReadError};
-use tickplant_core::views::Views;
 
 /// One lane: where its reader stands and where it is to end.
 pub struct Lane {
@@ -17,8 +16,10 @@ pub struct Lane {
     /// Batches received at this time or later are not wanted.
     end_time: Nanos,
     done: bool,
-    /// The books of this lane, where a view is derived from them.
-    pub views: Option<Views>,
+    /// Whose books a view of this lane is derived from: the lane's own, or those of the stream that it is a line of.
+    pub books: usize,
+    /// The stream and the line that it is, where it is one of several lines.
+    pub line: Option<(usize, usize)>,
 }
 
 /// What stands next.
@@ -40,8 +41,8 @@ pub struct Lanes {
 }
 
 impl Lane {
-    pub fn new(name: Arc<str>, reader: LaneReader, end_index: u64, end_time: Nanos, views: Option<Views>) -> Self {
-        Self { name, reader, pending: None, watermark: 0, end_index, end_time, done: false, views }
+    pub fn new(name: Arc<str>, reader: LaneReader, end_index: u64, end_time: Nanos) -> Self {
+        Self { name, reader, pending: None, watermark: 0, end_index, end_time, done: false, books: 0, line: None }
     }
 
     /// Index of the next record that was not taken.
@@ -142,6 +143,19 @@ impl Lanes {
 
     pub fn take(&mut self, number: usize) -> Option<BatchView> {
         self.lanes.get_mut(number)?.pending.take()
+    }
+
+    /// Whether nothing more comes of a lane's run: its writer is dead and what it left was taken, or what is next is of
+    /// another run. A lane that promises nothing before `now` lives.
+    pub fn is_over(&mut self, number: usize, run: Option<u32>, now: Nanos) -> Result<bool, LaneError> {
+        let lane = &mut self.lanes[number];
+        if lane.pending.is_none() {
+            if (lane.watermark > now && lane.watermark != Nanos::MAX) || lane.reader.has_writer() {
+                return Ok(false);
+            }
+            lane.look().map_err(|error| (number, error))?;
+        }
+        Ok(lane.pending.as_ref().is_none_or(|batch| Some(batch.head().run) != run))
     }
 
     /// Bells of the lanes that have nothing at present. A lane without a writer has none: time must do.

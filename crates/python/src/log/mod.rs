@@ -4,6 +4,7 @@ pub mod directory;
 mod gather;
 mod lanes;
 pub mod leftovers;
+mod lines;
 pub mod reader;
 pub mod waiter;
 pub mod writer;

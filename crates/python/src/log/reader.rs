@@ -2,6 +2,7 @@
 
 use super::gather::{as_it_stands, pass_over, wanted_table, GatherError, Gathering, Selection};
 use super::lanes::{Lane, LaneError, Lanes, Next};
+use super::lines::{is_one_of, Streams};
 use super::waiter::{self, Doorbell};
 use crate::batch::table::table_named;
 use crate::batch::{unknown_schema, Batch};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tickplant_core::clock::Nanos;
 use tickplant_core::decimal::Decimal;
-use tickplant_core::log::{wait_bells, Bell, LaneReader, LogDir, LogError, Position, ReadError};
+use tickplant_core::log::{wait_bells, BatchView, Bell, LaneReader, LogDir, LogError, Position, ReadError};
 use tickplant_core::record::LAYOUTS;
 use tickplant_core::views::{checkpoint, View, Views};
 
@@ -31,6 +32,9 @@ const LOOKS_A_LISTING: u64 = 1024;
 pub struct Reader {
     log: LogDir,
     lanes: Lanes,
+    streams: Streams,
+    /// The books that a view is derived from, one a lane that is no line and one a stream of lines.
+    views: Vec<Views>,
     selection: Selection,
     names: Arc<Names>,
     /// Names that the registry did not have when they were last looked for.
@@ -142,6 +146,8 @@ impl Reader {
         let mut reader = Self {
             log,
             lanes: Lanes { lanes: Vec::new(), is_sorted: sort },
+            streams: Streams::default(),
+            views: Vec::new(),
             selection,
             names: Arc::new(names),
             unknown: instruments.clone().unwrap_or_default(),
@@ -190,7 +196,8 @@ impl Reader {
     /// Rings `doorbell` when there may be something; false: there is something to look at now.
     fn arm(&mut self, doorbell: &Doorbell) -> PyResult<bool> {
         let bells = self.lanes.bells();
-        if self.failed.is_some() || self.finished || self.has_more || bells.iter().any(Bell::has_news) {
+        let ready = self.has_more || !self.streams.is_empty();
+        if self.failed.is_some() || self.finished || ready || bells.iter().any(Bell::has_news) {
             return Ok(false);
         }
         waiter::arm(bells, doorbell.event())?;
@@ -210,7 +217,10 @@ impl Reader {
 
     /// The index of the next record of each lane.
     fn position(&self) -> BTreeMap<String, u64> {
-        self.lanes.lanes.iter().map(|lane| (lane.name.to_string(), lane.next_index())).collect()
+        let next = |(number, lane): (usize, &Lane)| {
+            (lane.name.to_string(), self.streams.next_index(number, lane.next_index()))
+        };
+        self.lanes.lanes.iter().enumerate().map(next).collect()
     }
 
     /// Committed records of each lane that were not taken yet.
@@ -253,7 +263,7 @@ impl Reader {
         });
         ids.sort_unstable();
         ids.dedup();
-        for views in self.lanes.lanes.iter_mut().filter_map(|lane| lane.views.as_mut()) {
+        for views in &mut self.views {
             views.limit(Some(ids));
         }
     }
@@ -264,6 +274,7 @@ impl Reader {
         end: Option<&BTreeMap<String, u64>>,
     ) -> Result<(), Failure> {
         let names = self.log.lanes().map_err(Failure::Log)?;
+        let mut joined = Vec::new();
         for name in names {
             let is_open = self.lanes.lanes.iter().any(|lane| lane.name.as_ref() == name);
             if is_open || self.only.as_ref().is_some_and(|only| !only.contains(&name)) {
@@ -275,24 +286,40 @@ impl Reader {
                 None => Position::First,
             };
             let end = end.and_then(|end| end.get(&name)).copied();
-            let lane = self.open_lane(&name, from, end).map_err(|error| Failure::Open(name, error))?;
-            self.lanes.lanes.push(lane);
+            let stream = self.open_lane(&name, from, end).map_err(|error| Failure::Open(name, error))?;
+            joined.extend(stream.filter(|_| from != Position::First));
         }
-        Ok(())
+        joined.dedup();
+        joined.into_iter().try_for_each(|stream| self.streams.prime(stream, &self.lanes).map_err(Failure::Lane))
     }
 
-    fn open_lane(&self, name: &str, from: Position, end: Option<u64>) -> Result<Lane, ReadError> {
+    /// Opens a lane; of a line that begins a stream, gives the stream.
+    fn open_lane(&mut self, name: &str, from: Position, end: Option<u64>) -> Result<Option<usize>, ReadError> {
         let mut reader = LaneReader::open_in(&self.log, name, from)?;
-        let mut views = None;
-        if let Some(view) = &self.selection.shape {
-            let mut fresh = Views::of(view.of_lane(self.lanes.lanes.len()));
-            fresh.limit(self.selection.ids.as_deref());
-            let index = reader.next_index();
-            checkpoint::prime(&self.log, &mut fresh, &mut reader, index)?;
-            views = Some(fresh);
-        }
         let end = end.unwrap_or(if self.follow { u64::MAX } else { reader.committed_index() });
-        Ok(Lane::new(Arc::from(name), reader, end, self.selection.end_time, views))
+        let number = self.lanes.lanes.len();
+        let is_line = is_one_of(name, self.only.as_deref());
+        let line = is_line.then(|| self.streams.add(&self.log, name, number, &self.selection.kinds)).flatten();
+        let others = self
+            .lanes
+            .lanes
+            .iter()
+            .find(|lane| lane.line.is_some_and(|(stream, _)| Some(stream) == line.map(|line| line.0)));
+        let books = others.map_or(self.views.len(), |lane| lane.books);
+        if let (Some(view), None) = (&self.selection.shape, others) {
+            let mut fresh = Views::of(view.of_lane(self.views.len()));
+            fresh.limit(self.selection.ids.as_deref());
+            if line.is_none() {
+                // The books of lines begin as a whole.
+                let index = reader.next_index();
+                checkpoint::prime(&self.log, &mut fresh, &mut reader, index)?;
+            }
+            self.views.push(fresh);
+        }
+        let mut lane = Lane::new(Arc::from(name), reader, end, self.selection.end_time);
+        (lane.books, lane.line) = (books, line.map(|(stream, line, _)| (stream, line)));
+        self.lanes.lanes.push(lane);
+        Ok(line.filter(|(.., is_new)| *is_new).map(|(stream, ..)| stream))
     }
 
     /// One look at the lanes: a batch, or why there is none.
@@ -334,39 +361,69 @@ impl Reader {
 
     /// Takes one batch of the log into `gathering`. Some: gathering ends, with a batch or for the reason given.
     fn step(&mut self, gathering: &mut Option<Gathering>) -> Result<Option<Look>, Failure> {
-        let number = match self.lanes.next() {
-            Ok(Next::Lane(number)) => number,
-            Ok(Next::Nothing) => return Ok(Some(Look::Nothing)),
-            Ok(Next::End) => return Ok(Some(Look::End)),
-            Err(error) => return Err(Failure::Lane(self.after_loss(error))),
+        let (number, batch) = match self.streams.front() {
+            Some(ready) => ready,
+            None => match self.next_of_lanes()? {
+                Ok(next) => next,
+                Err(look) => return Ok(look),
+            },
         };
-        if !self.unknown.is_empty() {
-            self.resolve();
-        }
-        let Some(batch) = self.lanes.peek(number).cloned() else { return Ok(Some(Look::Nothing)) };
-        let lane = &mut self.lanes.lanes[number];
         let failed = |error| Failure::Gather(number, error);
+        let books = self.lanes.lanes[number].books;
         let Some(table) = wanted_table(&self.selection, &batch).map_err(failed)? else {
-            pass_over(lane, &batch);
-            self.lanes.take(number);
+            pass_over(self.views.get_mut(books), &batch);
+            self.took(number);
             return Ok(None);
         };
         if gathering.as_ref().is_some_and(|held| !held.is_empty() && (!held.fits(number, table) || held.is_full())) {
             return Ok(Some(Look::More));
         }
+        self.took(number);
+        let lane = &self.lanes.lanes[number];
         if gathering.as_ref().is_none_or(Gathering::is_empty) {
             if let Some(whole) = as_it_stands(&self.selection, lane, table, &batch, &self.names) {
-                self.lanes.take(number);
                 return Ok(Some(Look::Batch(whole)));
             }
             *gathering = Some(Gathering::new(number, table));
         }
-        self.lanes.take(number);
-        let lane = &mut self.lanes.lanes[number];
         if let Some(held) = gathering {
-            held.add(&self.selection, lane, &batch).map_err(failed)?;
+            held.add(&self.selection, lane, self.views.get_mut(books), &batch).map_err(failed)?;
         }
         Ok(None)
+    }
+
+    /// The next batch of the lanes that are no lines; else what the step comes to.
+    fn next_of_lanes(&mut self) -> Result<Result<(usize, BatchView), Option<Look>>, Failure> {
+        let lost = |error| Failure::Lane(error);
+        let end = match self.lanes.next() {
+            Ok(Next::Lane(number)) => {
+                if !self.unknown.is_empty() {
+                    self.resolve();
+                }
+                if let Some(line) = self.lanes.lanes[number].line {
+                    self.streams.take(line, number, &mut self.lanes).map_err(lost)?;
+                    return Ok(Err(None));
+                }
+                return Ok(self.lanes.peek(number).map(|batch| (number, batch.clone())).ok_or(Some(Look::Nothing)));
+            }
+            Ok(Next::Nothing) => {
+                self.streams.settle(&mut self.lanes).map_err(lost)?;
+                Look::Nothing
+            }
+            Ok(Next::End) => {
+                self.streams.finish().map_err(lost)?;
+                Look::End
+            }
+            Err(error) => return Err(Failure::Lane(self.after_loss(error))),
+        };
+        Ok(Err(self.streams.is_empty().then_some(end)))
+    }
+
+    /// The batch that stood next is done with.
+    fn took(&mut self, number: usize) {
+        if !self.streams.pop() {
+            self.lanes.take(number);
+        }
     }
 
     /// After records were lost a view's books go on from the next checkpoint; without one they wait for their snapshots.
@@ -375,7 +432,10 @@ impl Reader {
         let (ReadError::Lost { first, last }, Some(lane)) = (&error, self.lanes.lanes.get_mut(number)) else {
             return (number, error);
         };
-        let Some(views) = &mut lane.views else { return (number, error) };
+        if self.streams.lost(lane.line) {
+            return (number, error);
+        }
+        let Some(views) = self.views.get_mut(lane.books) else { return (number, error) };
         match checkpoint::recover(&self.log, views, &mut lane.reader) {
             Ok(Some(index)) => (number, ReadError::Lost { first: *first, last: (*last).max(index.saturating_sub(1)) }),
             Ok(None) => (number, error),

@@ -16,6 +16,7 @@ use super::map::Mapping;
 use super::{LogDir, LogError, StreamKind};
 use crate::clock::Nanos;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use stream::StreamReader;
@@ -75,18 +76,34 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// One batch: its head and its lines, read-only, where they stand. It owns the mapping, so it stays good as long as it lives.
+/// Where a batch's payload stands.
+#[derive(Clone)]
+enum Bytes {
+    /// Behind the head at this offset of a segment.
+    Log { map: Arc<Mapping>, offset: usize },
+    /// Nowhere in the log: a reader made it of what it holds.
+    Made(Arc<Vec<[u8; LINE]>>),
+}
+
+/// One batch, or a part of one: its head and its lines, read-only, where they stand. It owns the mapping, so it stays good as long as it
+/// lives.
 #[derive(Clone)]
 pub struct BatchView {
-    map: Arc<Mapping>,
-    offset: usize,
+    bytes: Bytes,
     head: BatchHead,
     skip: u32,
+    /// Lines behind those that are skipped which belong to the view; more than there are: all.
+    count: u32,
 }
 
 impl BatchView {
     fn new(map: Arc<Mapping>, found: Found, skip: u32) -> Self {
-        Self { map, offset: found.offset, head: found.head, skip }
+        Self { bytes: Bytes::Log { map, offset: found.offset }, head: found.head, skip, count: u32::MAX }
+    }
+
+    /// A batch that stands in no log; the head says what its lines are and where they would stand.
+    pub fn made(head: BatchHead, lines: Vec<[u8; LINE]>) -> Self {
+        Self { bytes: Bytes::Made(Arc::new(lines)), head, skip: 0, count: u32::MAX }
     }
 
     /// The batch's head as it stands in the log. Where a reader joined inside of the batch, [`BatchView::first_index`] is later.
@@ -99,18 +116,50 @@ impl BatchView {
         self.head.first_index + u64::from(self.skip)
     }
 
+    /// Index behind the last line of [`BatchView::lines`].
+    pub fn end_index(&self) -> u64 {
+        self.first_index() + self.lines().len() as u64
+    }
+
     /// The records from where the reader stood.
     pub fn lines(&self) -> &[[u8; LINE]] {
         let (lines, _) = self.payload().as_chunks();
-        &lines[(self.skip as usize).min(lines.len())..]
+        let lines = &lines[(self.skip as usize).min(lines.len())..];
+        &lines[..(self.count as usize).min(lines.len())]
+    }
+
+    /// These of its lines, as a batch.
+    pub fn part(&self, lines: Range<usize>) -> Self {
+        let count = lines.end.min(self.lines().len()).saturating_sub(lines.start) as u32;
+        Self { skip: self.skip + lines.start as u32, count, ..self.clone() }
+    }
+
+    /// Takes up a part of the same batch that follows this one; false where it is none.
+    pub fn extend(&mut self, next: &Self) -> bool {
+        let same = match (&self.bytes, &next.bytes) {
+            (Bytes::Log { map, offset }, Bytes::Log { map: other, offset: at }) => {
+                Arc::ptr_eq(map, other) && offset == at
+            }
+            (Bytes::Made(_), _) | (_, Bytes::Made(_)) => false,
+        };
+        let follows = same && u64::from(self.skip) + self.lines().len() as u64 == u64::from(next.skip);
+        if follows {
+            self.count = (self.lines().len() + next.lines().len()) as u32;
+        }
+        follows
     }
 
     /// The whole payload; of a journal batch, its entries.
     pub(super) fn payload(&self) -> &[u8] {
-        let end = self.offset + LINE + self.head.bytes as usize;
-        // SAFETY: a view is only made of committed batches, which do not change.
-        let bytes = unsafe { self.map.prefix(end) };
-        &bytes[self.offset + LINE..]
+        match &self.bytes {
+            Bytes::Log { map, offset } => {
+                let end = offset + LINE + self.head.bytes as usize;
+                // SAFETY: a view is only made of committed batches, which do not change.
+                let bytes = unsafe { map.prefix(end) };
+                &bytes[offset + LINE..]
+            }
+            Bytes::Made(lines) => lines.as_flattened(),
+        }
     }
 }
 
