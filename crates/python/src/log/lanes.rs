@@ -146,11 +146,12 @@ impl Lanes {
     }
 
     /// Whether nothing more comes of a lane's run: its writer is dead and what it left was taken, or what is next is of
-    /// another run. A lane that promises nothing before `now` lives.
-    pub fn is_over(&mut self, number: usize, run: Option<u32>, now: Nanos) -> Result<bool, LaneError> {
+    /// another run.
+    pub fn is_over(&mut self, number: usize, run: Option<u32>) -> Result<bool, LaneError> {
         let lane = &mut self.lanes[number];
         if lane.pending.is_none() {
-            if (lane.watermark > now && lane.watermark != Nanos::MAX) || lane.reader.has_writer() {
+            // A writer that died asleep goes on lending its clock: only its lock tells.
+            if lane.reader.has_writer() {
                 return Ok(false);
             }
             lane.look().map_err(|error| (number, error))?;

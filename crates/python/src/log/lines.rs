@@ -80,7 +80,7 @@ impl Streams {
         let now = batch.head().ts_recv;
         if !lanes.is_sorted && self.groups[group].asked_at.saturating_add(ASK_EVERY) < now {
             self.groups[group].asked_at = now;
-            self.end_dead(group, Some(line), now, lanes)?;
+            self.end_dead(group, Some(line), lanes)?;
         }
         let Some(batch) = lanes.take(number) else { return Ok(()) };
         let until = lanes.lanes[number].end_index.saturating_sub(batch.first_index());
@@ -94,7 +94,7 @@ impl Streams {
     pub fn settle(&mut self, lanes: &mut Lanes) -> Result<(), LaneError> {
         for group in 0..self.groups.len() {
             if !lanes.is_sorted && self.groups[group].lines.waits() {
-                self.end_dead(group, None, 0, lanes)?;
+                self.end_dead(group, None, lanes)?;
             }
         }
         Ok(())
@@ -123,17 +123,11 @@ impl Streams {
     }
 
     /// Tells a stream which of its lines are dead, but for the one that speaks.
-    fn end_dead(
-        &mut self,
-        group: usize,
-        speaks: Option<usize>,
-        now: Nanos,
-        lanes: &mut Lanes,
-    ) -> Result<(), LaneError> {
+    fn end_dead(&mut self, group: usize, speaks: Option<usize>, lanes: &mut Lanes) -> Result<(), LaneError> {
         for line in (0..self.groups[group].lanes.len()).filter(|line| Some(*line) != speaks) {
             let Group { lines, lanes: members, .. } = &self.groups[group];
             let Some(lane) = members[line].filter(|_| lines.counts_on(line)) else { continue };
-            if lanes.is_over(lane, lines.run(line), now)? {
+            if lanes.is_over(lane, lines.run(line))? {
                 self.with(group, lane, |lines, given| lines.end(line, given))?;
             }
         }

@@ -1,9 +1,9 @@
 //! Several processes that record the same as redundant lines (`run --line 1/2`), read as one stream.
 //!
 //! Each line has a lane of its own, and a lane's name says so: `kraken-line1of2`. A reader gives the batches of these lanes
-//! to [`Lines`] in the order in which it merges lanes, and gets back which parts of them belong to the one stream: trades and
-//! numbered books by their numbers, through the same [`Arbiter`](crate::arbiter::Arbiter) as the lines inside of a session;
-//! books without numbers by following one line (`books`). It knows no clock: time is the receive time of what it is given,
+//! to [`Lines`] in the order in which it merges lanes, and gets back which parts of them belong to the one stream: trades by
+//! their ids, through the same [`Arbiter`](crate::arbiter::Arbiter) as the lines inside of a session; books by following one
+//! line (`books`). It knows no clock: time is the receive time of what it is given,
 //! so the same batches in the same order give the same stream. Only that a line's writer is dead is told from outside.
 
 mod books;
@@ -52,7 +52,7 @@ fn is_in_order(venue: u16, number: u64) -> bool {
     venue < USERS_VENUES && number != UNDEF_U64
 }
 
-/// What a line's next message follows.
+/// What a line's next trade follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chain {
     /// Something before where the reader began.
@@ -63,7 +63,7 @@ enum Chain {
 }
 
 impl Chain {
-    /// The first number that a message with this last one covers.
+    /// The first id that a trade with this one, its last, covers: nothing lies between it and the one before.
     fn first(self, last: u64) -> u64 {
         match self {
             Chain::Unknown => 0,
@@ -284,7 +284,7 @@ impl Lines {
     fn instrument(&mut self, id: u32) -> &mut Instrument {
         let (lines, chain) = (self.lines.len(), self.chain);
         self.instruments.entry(id).or_insert_with(|| Instrument {
-            books: Books::new(lines, chain == Chain::Unknown, chain),
+            books: Books::new(lines, chain == Chain::Unknown),
             tape: Tape::new(lines, chain),
         })
     }
