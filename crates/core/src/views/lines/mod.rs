@@ -98,6 +98,9 @@ struct Spare {
     used_at: Nanos,
 }
 
+/// Takes one record of a line, and the part of its batch that it is.
+type TakeOne = fn(&mut Lines, usize, &[u8; RECORD_BYTES], &BatchView, &mut Given) -> Result<(), ReadError>;
+
 /// The lanes of one stream.
 pub struct Lines {
     log: LogDir,
@@ -383,13 +386,7 @@ impl Lines {
 
     // one record at a time
 
-    fn each(
-        &mut self,
-        line: usize,
-        batch: &BatchView,
-        given: &mut Given,
-        take: fn(&mut Self, usize, &[u8; RECORD_BYTES], &BatchView, &mut Given) -> Result<(), ReadError>,
-    ) -> Result<(), ReadError> {
+    fn each(&mut self, line: usize, batch: &BatchView, given: &mut Given, take: TakeOne) -> Result<(), ReadError> {
         for (at, record) in batch.lines().iter().enumerate() {
             take(self, line, record, &batch.part(at..at + 1), given)?;
         }

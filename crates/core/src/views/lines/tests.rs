@@ -187,7 +187,7 @@ fn run(fates: &[Fate; 2], deaths_are_told: bool) -> (Vec<Session>, Vec<BatchView
     (sessions, given.batches.into_iter().map(|(_, batch)| batch).collect(), covered)
 }
 
-fn records<'a, R: Record>(given: &'a [BatchView], id: u32, id_of: fn(&R) -> u32) -> impl Iterator<Item = &'a R> {
+fn records<R: Record>(given: &[BatchView], id: u32, id_of: fn(&R) -> u32) -> impl Iterator<Item = &R> {
     let fits = |batch: &&BatchView| batch.head().kind == R::KIND as u16;
     let of = given.iter().filter(fits).flat_map(|batch| batch.lines().iter().map(bytemuck::cast_ref::<_, R>));
     of.filter(move |record| id_of(record) == id)
@@ -196,15 +196,15 @@ fn records<'a, R: Record>(given: &'a [BatchView], id: u32, id_of: fn(&R) -> u32)
 /// Feeds a book with what was given of it: the number and the levels after each message.
 fn books(given: &[BatchView], id: u32) -> Vec<(u64, BTreeMap<i64, i64>)> {
     let mut replica = Replica::default();
-    let levels = records::<Level>(given, id, |level| level.instrument_id);
-    levels
-        .filter_map(|level| {
-            (replica.feed(0, level) == Fed::Applied).then(|| {
-                let levels = replica.book().levels(Side::Bid);
-                (level.ts_event / TICK, levels.map(|level| (level.price.mantissa, level.size.mantissa)).collect())
-            })
-        })
-        .collect()
+    let mut found = Vec::new();
+    for level in records::<Level>(given, id, |level| level.instrument_id) {
+        if replica.feed(0, level) == Fed::Applied {
+            let levels = replica.book().levels(Side::Bid);
+            let levels = levels.map(|level| (level.price.mantissa, level.size.mantissa));
+            found.push((level.ts_event / TICK, levels.collect()));
+        }
+    }
+    found
 }
 
 proptest! {
