@@ -24,9 +24,10 @@ test: check  ## every test but the long ones
 	cargo test -q -p tickplant-core
 	KTLS_MEGABYTES=2 tests/ktls/run.sh --cached || test $$? = 77
 	@# Storms need a processor and the other tests mostly wait: two minutes of them beside the others cost next to none.
-	nice $(BIN)/pytest -s -m storm > target/storms.txt 2>&1 & storms=$$!; \
+	@# They are ended with the rest: what runs in the background of a shell does not hear Ctrl-C.
+	said=$$(mktemp); nice $(BIN)/pytest -s -m storm > $$said 2>&1 & storms=$$!; trap "kill $$storms" INT TERM; \
 	$(BIN)/pytest -m "not proof and not storm"; failed=$$?; \
-	wait $$storms || failed=1; cat target/storms.txt; exit $$failed
+	wait $$storms || failed=1; cat $$said; rm $$said; exit $$failed
 
 check: setup  ## types, style and the house itself
 	cargo fmt --check

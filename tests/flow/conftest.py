@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
@@ -40,6 +41,18 @@ async def simulated(names: list[str], *, tls: bool = False, **options: Any) -> A
     venues = build_venues(names, **({"seed": 7, "start_ns": wall_ns(), "instrument_count": 2, "rate": 200} | options))
     async with SimServer(venues, tls=tls) as server:
         yield server
+
+
+@contextlib.asynccontextmanager
+async def process(*arguments: str, **pipes: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A Python process of ours, killed where the test leaves it running."""
+    started = await asyncio.create_subprocess_exec(sys.executable, *arguments, limit=1 << 28, **pipes)
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
 
 
 async def until(condition: Callable[[], Any], *, within_s: float = 15.0) -> Any:

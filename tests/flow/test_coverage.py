@@ -16,8 +16,8 @@ from tickplant.plant import Plant
 from tickplant.plant.control import send_command
 from tickplant.records import Quality, Reason, Repair, Stream
 
-from .conftest import settings_for, simulated, until
-from .test_kills import PLANT, process
+from .conftest import process, settings_for, simulated, until
+from .test_kills import PLANT
 
 SPOT = "hftbacktest-binance-spot-btcusdt-20240808.gz"
 
@@ -84,12 +84,12 @@ async def test_a_killed_plant_leaves_a_hole_in_its_books_and_its_trades_are_fetc
             trades = [one for one in Log.open(log).coverage(name) if one.stream is Stream.TRADES]
             return any(one.quality is Quality.COMPLETE and one.start <= at < one.end for one in trades)
 
-        async with process(PLANT, flags) as plant:
+        async with process("-c", PLANT, flags) as plant:
             await until(lambda: complete_for(500_000_000, 0))
             plant.send_signal(signal.SIGKILL)
             await plant.wait()
         first = Log.open(log).coverage(name)
-        async with process(PLANT, flags) as plant:
+        async with process("-c", PLANT, flags) as plant:
             await until(lambda: complete_for(500_000_000, first.end) and trades_whole(first.end))
             await asyncio.to_thread(send_command, log / "plant.sock", {"do": "drain"})
             assert await plant.wait() == 0

@@ -14,9 +14,9 @@ import json
 import os
 import random
 import signal
-import sys
+from asyncio.subprocess import Process
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tickplant.clock import SECOND_NS, monotonic_ns
 from tickplant.plant.control import send_command
 from tickplant.sim import SimServer
 
-from .conftest import simulated, until
+from .conftest import process, simulated, until
 
 NAMES = ["kraken", "coinbase"]
 SHARES = 2
@@ -73,18 +73,6 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-@contextlib.asynccontextmanager
-async def process(code: str, *arguments: str, **pipes: Any) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python process of ours, killed where the test leaves it running."""
-    started = await asyncio.create_subprocess_exec(sys.executable, "-c", code, *arguments, limit=1 << 28, **pipes)
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.wait()
-
-
 async def watch_commits(log: Path) -> None:
     """Fails as soon as what was committed is no longer."""
     directory, highest = Log.open(log), defaultdict[str, int](int)
@@ -100,7 +88,7 @@ async def kill_at_random(log: Path, flags: str, kills: int, chance: random.Rando
     at_work = 0
     for _ in range(kills):
         base = sum(Log.open(log).position().values())
-        async with process(PLANT, flags) as plant:
+        async with process("-c", PLANT, flags) as plant:
             if chance.random() < 0.8:
                 at_work += 1
                 await until(
@@ -118,7 +106,7 @@ async def kill_at_random(log: Path, flags: str, kills: int, chance: random.Rando
 
 async def run_to_its_end(log: Path, flags: str) -> None:
     """One more plant over all that the killed ones left, which ends in order."""
-    async with process(PLANT, flags) as plant:
+    async with process("-c", PLANT, flags) as plant:
 
         async def all_are_live() -> bool:
             if not (log / "plant.sock").exists():
@@ -172,7 +160,7 @@ async def run_kills(log: Path, kills: int) -> dict[str, Any]:
         watcher = asyncio.create_task(watch_commits(log))
         pipe = asyncio.subprocess.PIPE
         readers = {
-            schema: await stack.enter_async_context(process(READER, str(log), schema, stdin=pipe, stdout=pipe))
+            schema: await stack.enter_async_context(process("-c", READER, str(log), schema, stdin=pipe, stdout=pipe))
             for schema in SCHEMAS
         }
         at_work = await kill_at_random(log, flags, kills, random.Random(kills))
@@ -200,9 +188,8 @@ async def run_kills(log: Path, kills: int) -> dict[str, Any]:
     }
 
 
-@contextlib.asynccontextmanager
-async def one_share(log: Path, server: SimServer, share: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tickplant run --only kraken:i/n`, killed where the test leaves it running."""
+def one_share(log: Path, server: SimServer, share: int) -> AbstractAsyncContextManager[Process]:
+    """`tickplant run --only kraken:i/n`."""
     address = server.addresses["kraken"]
     settings = {
         "log.path": log,
@@ -215,15 +202,9 @@ async def one_share(log: Path, server: SimServer, share: int) -> AsyncIterator[a
         "venue.kraken.backoff_first_s": 0.05,
     }
     options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    command = [sys.executable, "-m", "tickplant", "run", "--only", f"kraken:{share}/{SHARES}", *options]
+    command = ["-m", "tickplant", "run", "--only", f"kraken:{share}/{SHARES}", *options]
     null = asyncio.subprocess.DEVNULL
-    started = await asyncio.create_subprocess_exec(*command, stdout=null, stderr=null)
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.wait()
+    return process(*command, stdout=null, stderr=null)
 
 
 async def run_share_kills(log: Path, kills: int) -> dict[str, Any]:

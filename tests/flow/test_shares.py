@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import sys
-from collections.abc import AsyncIterator
+from asyncio.subprocess import Process
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tickplant.log import Log as LogType
 from tickplant.plant.control import send_command
 from tickplant.records import F_LAST, Action, Level, Trade
 
-from .conftest import all_live, exact, rows, settings_for, simulated, until
+from .conftest import all_live, exact, process, rows, settings_for, simulated, until
 
 INSTRUMENTS = 8
 
@@ -104,16 +104,8 @@ async def test_four_loops_give_the_records_of_one(tmp_path: Path) -> None:
         assert compared > 100 * INSTRUMENTS
 
 
-@contextlib.asynccontextmanager
-async def share_process(flags: dict[str, object], share: int, shares: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    arguments = [json.dumps(flags), "KRAKEN", str(share), str(shares)]
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SHARE, *arguments)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+def share_process(flags: dict[str, object], share: int, shares: int) -> AbstractAsyncContextManager[Process]:
+    return process("-c", SHARE, json.dumps(flags), "KRAKEN", str(share), str(shares))
 
 
 async def test_two_processes_share_one_log(tmp_path: Path) -> None:

@@ -64,11 +64,13 @@ def run(
 
     Example: tickplant run plant.toml --only kraken:1/4 --line 1/2
     """
+    which = parse_line(line)
     settings = with_metrics(load_settings(config, log=log, sets=sets))
     if print_config:
         return _print_config(settings, json=json)
+    settings = require_instruments(settings)
     chosen = parse_only(only, settings) if only is not None else None
-    return _record(require_instruments(settings), chosen, seconds, line=parse_line(line), json=json)
+    return _record(settings, chosen, seconds, line=which, json=json)
 
 
 def with_metrics(settings: Config) -> Config:
@@ -175,7 +177,5 @@ def parse_only(text: str, settings: Config) -> Only:
         raise ConfigError(f'--only "{text}" names no share', expected="VENUE or VENUE:i/n with i from 1 to n")
     code = venue_code(match[1])
     if code not in settings.venues:
-        raise ConfigError(
-            f'--only "{text}": {code} is not configured', expected=f"one of {', '.join(settings.venues) or 'none'}"
-        )
+        raise ConfigError(f'--only "{text}": {code} is not configured', expected=f"one of {', '.join(settings.venues)}")
     return Only(code, index - 1, count)

@@ -44,7 +44,7 @@ class _Client:
         self.waiting: deque[Message] = deque()
         self.waiting_bytes = 0
         self.bell = asyncio.Event()
-        self.pong_ns = monotonic_ns()
+        self.unanswered_ns: int | None = None  # when the first ping without a pong was sent
 
     def send(self, message: Message) -> None:
         self.waiting.append(message)
@@ -95,12 +95,14 @@ class _Site:
         while True:
             await sleep(self.venue.ping_every_ns / SECOND_NS)
             payload = str(self._clock.now_ns() // MILLISECOND_NS).encode()
+            now_ns = monotonic_ns()
             for client in list(self.clients.values()):
-                if monotonic_ns() - client.pong_ns > self.venue.ping_every_ns + self.venue.pong_within_ns:
+                if now_ns - (client.unanswered_ns or now_ns) > self.venue.pong_within_ns:
                     client.send(Close(WSCloseCode.POLICY_VIOLATION, "pong timeout"))
-                else:
-                    with contextlib.suppress(ConnectionError, RuntimeError):
-                        await client.socket.ping(payload)
+                    continue
+                client.unanswered_ns = client.unanswered_ns or now_ns
+                with contextlib.suppress(ConnectionError, RuntimeError):
+                    await client.socket.ping(payload)
 
     def send(self, connection: int, message: Message) -> None:
         client = self.clients.get(connection)
@@ -139,7 +141,7 @@ class _Site:
                 if frame.type is WSMsgType.PING:
                     await socket.pong(frame.data)
                 elif frame.type is WSMsgType.PONG:
-                    client.pong_ns = monotonic_ns()
+                    client.unanswered_ns = None
                 elif frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     text = frame.data if isinstance(frame.data, str) else frame.data.decode(errors="replace")
                     for message in self.venue.receive(connection, text, self._clock.now_ns()):

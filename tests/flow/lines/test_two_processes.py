@@ -12,15 +12,16 @@ import contextlib
 import json
 import random
 import signal
-import sys
+from asyncio.subprocess import Process
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from tests.flow.conftest import all_live, settings_for, simulated, until
+from tests.flow.conftest import all_live, process, settings_for, simulated, until
 
 from tickplant import Log, Plant
 from tickplant.log import Log as LogType
@@ -33,19 +34,11 @@ SCHEMAS = ("trades", "levels", "status", "gap")
 BookText = tuple[tuple[tuple[str, str], ...], ...]
 
 
-@contextlib.asynccontextmanager
-async def line_process(settings: dict[str, object], line: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tickplant run --line i/2`, killed where the test leaves it running."""
+def line_process(settings: dict[str, object], line: int) -> AbstractAsyncContextManager[Process]:
+    """`tickplant run --line i/2`."""
     options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    command = [sys.executable, "-m", "tickplant", "run", "--line", f"{line}/2", *options]
-    null = asyncio.subprocess.DEVNULL
-    started = await asyncio.create_subprocess_exec(*command, stdout=null)
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.wait()
+    command = ["-m", "tickplant", "run", "--line", f"{line}/2", *options]
+    return process(*command, stdout=asyncio.subprocess.DEVNULL)
 
 
 class Stream:

@@ -98,8 +98,13 @@ struct Spare {
     used_at: Nanos,
 }
 
-/// Takes one record of a line, and the part of its batch that it is.
-type TakeOne = fn(&mut Lines, usize, &[u8; RECORD_BYTES], &BatchView, &mut Given) -> Result<(), ReadError>;
+/// Takes one record of a line: the part of its batch that it is.
+type TakeOne = fn(&mut Lines, usize, &BatchView, &mut Given) -> Result<(), ReadError>;
+
+/// The record that a part of one line is.
+fn record<T: bytemuck::Pod>(part: &BatchView) -> &T {
+    bytemuck::cast_ref(&part.lines()[0])
+}
 
 /// The lanes of one stream.
 pub struct Lines {
@@ -387,75 +392,45 @@ impl Lines {
     // one record at a time
 
     fn each(&mut self, line: usize, batch: &BatchView, given: &mut Given, take: TakeOne) -> Result<(), ReadError> {
-        for (at, record) in batch.lines().iter().enumerate() {
-            take(self, line, record, &batch.part(at..at + 1), given)?;
+        for at in 0..batch.lines().len() {
+            take(self, line, &batch.part(at..at + 1), given)?;
         }
         Ok(())
     }
 
-    fn trade(
-        &mut self,
-        line: usize,
-        record: &[u8; RECORD_BYTES],
-        part: &BatchView,
-        given: &mut Given,
-    ) -> Result<(), ReadError> {
-        let (trade, now): (&Trade, _) = (bytemuck::cast_ref(record), self.now);
+    fn trade(&mut self, line: usize, part: &BatchView, given: &mut Given) -> Result<(), ReadError> {
+        let (trade, now): (&Trade, _) = (record(part), self.now);
         self.instrument(trade.instrument_id).tape.trade(line, trade, part, now, given);
         Ok(())
     }
 
-    fn quote(
-        &mut self,
-        line: usize,
-        record: &[u8; RECORD_BYTES],
-        part: &BatchView,
-        given: &mut Given,
-    ) -> Result<(), ReadError> {
-        let quote: &Quote = bytemuck::cast_ref(record);
+    fn quote(&mut self, line: usize, part: &BatchView, given: &mut Given) -> Result<(), ReadError> {
+        let quote: &Quote = record(part);
         if self.instrument(quote.instrument_id).tape.is_news(line, quote) {
             given.push(line, part);
         }
         Ok(())
     }
 
-    fn definition(
-        &mut self,
-        line: usize,
-        record: &[u8; RECORD_BYTES],
-        part: &BatchView,
-        given: &mut Given,
-    ) -> Result<(), ReadError> {
+    fn definition(&mut self, line: usize, part: &BatchView, given: &mut Given) -> Result<(), ReadError> {
         // The text stands in each line's own lane.
-        let said = Definition { ts_recv: 0, r#ref: 0, ..*bytemuck::cast_ref(record) };
+        let said = Definition { ts_recv: 0, r#ref: 0, ..*record(part) };
         if self.definitions.is_news(line, crate::event::hash_id(said.bytes())) {
             given.push(line, part);
         }
         Ok(())
     }
 
-    fn state_hash(
-        &mut self,
-        line: usize,
-        record: &[u8; RECORD_BYTES],
-        part: &BatchView,
-        given: &mut Given,
-    ) -> Result<(), ReadError> {
-        let hash: &StateHash = bytemuck::cast_ref(record);
+    fn state_hash(&mut self, line: usize, part: &BatchView, given: &mut Given) -> Result<(), ReadError> {
+        let hash: &StateHash = record(part);
         if self.instrument(hash.instrument_id).books.leader == Some(line) {
             given.push(line, part);
         }
         Ok(())
     }
 
-    fn status(
-        &mut self,
-        line: usize,
-        record: &[u8; RECORD_BYTES],
-        part: &BatchView,
-        given: &mut Given,
-    ) -> Result<(), ReadError> {
-        let status: &Status = bytemuck::cast_ref(record);
+    fn status(&mut self, line: usize, part: &BatchView, given: &mut Given) -> Result<(), ReadError> {
+        let status: &Status = record(part);
         if status.subject == Subject::Plant as u8 && status.reason == Reason::Restarted as u8 {
             return self.restarted(line, status, part, given);
         }
@@ -504,14 +479,8 @@ impl Lines {
         Ok(())
     }
 
-    fn gap(
-        &mut self,
-        line: usize,
-        record: &[u8; RECORD_BYTES],
-        part: &BatchView,
-        given: &mut Given,
-    ) -> Result<(), ReadError> {
-        let gap: &Gap = bytemuck::cast_ref(record);
+    fn gap(&mut self, line: usize, part: &BatchView, given: &mut Given) -> Result<(), ReadError> {
+        let gap: &Gap = record(part);
         let alone = (0..self.out.len()).all(|other| other == line || self.out[other]);
         self.instrument(gap.instrument_id);
         let Some(Instrument { books, tape }) = self.instruments.get_mut(&gap.instrument_id) else { return Ok(()) };
