@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tickplant.clock import SECOND_NS, monotonic_ns
+
+# What is waited for may take so long: a machine that is busy or stands still for a while needs some of it.
+WITHIN_S = 60
 RECORDINGS = Path(__file__).parents[1] / "../shared/data"
 
 
@@ -22,3 +27,12 @@ def recording() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Waits, without an event loop, for a condition to be true. Fails the test where it never is."""
+    last = monotonic_ns() + WITHIN_S * SECOND_NS
+    while not holds():
+        if monotonic_ns() > last:
+            pytest.fail(f"not within {WITHIN_S} s: {holds}")
+        threading.Event().wait(0.02)

@@ -7,13 +7,14 @@ import signal
 from decimal import Decimal
 
 import pytest
+from tests.conftest import until
 
 from tickplant.cli.demo import equals, proof_of
 from tickplant.cli.simulated import simulated_venues
 from tickplant.log import Book, BookLevel
 from tickplant.records import BookState
 
-from .conftest import ENVIRONMENT, call, finish, start, stop
+from .conftest import ENVIRONMENT, all_live, call, finish, start, stop
 
 COUNTED = ["instrument", "messages", "records", "checksums_passed", "checksums_failed", "gaps", "resyncs", "state"]
 
@@ -169,7 +170,14 @@ async def test_connectors_shares_and_watch_against_simulated_venues(tmp_path):
         sets = ["--set", f"venue.kraken.url={venues.websocket['KRAKEN']}"]
         names = ["--set", f"venue.kraken.instruments={','.join(venues.symbols['KRAKEN'])}", "--json"]
         shares = [start("run", "--log", tmp_path / "shares", "--only", f"kraken:{n}/2", *sets, *names) for n in (1, 2)]
-        watched = call("watch", "BTC/USD.KRAKEN", "ETH/USD.KRAKEN", "--seconds", "4", *sets)
+        watching = start("watch", "BTC/USD.KRAKEN", "ETH/USD.KRAKEN", *sets)
+        shown = [line := watching.stdout.readline()]
+        while line and " LIVE " not in line:
+            shown.append(line := watching.stdout.readline())
+        watched = stop(watching)
+        until(lambda: all_live(tmp_path / "connector", 4))
+        doors = [f"plant-kraken-{share}.sock" for share in (0, 1)]
+        until(lambda: all_live(tmp_path / "shares", 4, doors=doors))
         told = stop(connector)
         ended = [stop(share, signal.SIGINT) for share in shares]
     assert told.code == 0, told.err
@@ -182,20 +190,29 @@ async def test_connectors_shares_and_watch_against_simulated_venues(tmp_path):
     assert sorted(row["instrument"] for row in rows) == sorted(f"{s}.KRAKEN" for s in venues.symbols["KRAKEN"])
     assert {row["state"] for row in rows} == {"LIVE"}
     assert watched.code == 0, watched.err
-    assert "\x1b" not in watched.out
-    assert " LIVE " in watched.out.splitlines()[-1]
+    assert "\x1b" not in "".join(shown) + watched.out
+    assert " LIVE " in shown[-1]
 
 
 def test_an_address_that_refuses_is_a_state_with_its_reason_and_the_next_try(tmp_path):
     process = start(
         *("run", "--log", tmp_path, "--set", "venue.kraken.instruments=BTC/USD"),
-        *("--set", "venue.kraken.url=ws://127.0.0.1:9", "--seconds", "2"),
+        *("--set", "venue.kraken.url=ws://127.0.0.1:9"),
     )
-    ended = finish(process)
-    assert ended.code == 0
-    assert "WAITING  CONNECT_FAILED" in ended.err
-    assert "refused" in ended.err
-    assert "next try at" in ended.err
+    said = ""
+    while "WAITING  CONNECT_FAILED" not in said or "next try at" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    assert "refused" in said
+    assert stop(process).code == 0
+
+
+def test_a_run_ends_after_its_seconds(tmp_path):
+    nowhere = ("--set", "venue.kraken.instruments=BTC/USD", "--set", "venue.kraken.url=ws://127.0.0.1:9")
+    ended = call("run", "--log", tmp_path, *nowhere, "--seconds", "0.1", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["instruments"][0]["state"] == "CLOSED"
 
 
 def test_coverage_as_picture_table_and_json(demo, tmp_path):

@@ -10,6 +10,8 @@ import struct
 import termios
 import time
 
+from tests.conftest import WITHIN_S
+
 from .conftest import ENVIRONMENT, finish, start
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
@@ -19,9 +21,9 @@ def resize(descriptor, rows, columns):
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
-def read_until(descriptor, wanted, within_s):
+def read_until(descriptor, wanted):
     """Everything that came until the wanted bytes did."""
-    seen, end = b"", time.monotonic() + within_s
+    seen, end = b"", time.monotonic() + WITHIN_S
     while wanted not in seen and time.monotonic() < end:
         if select.select([descriptor], [], [], 0.1)[0]:
             try:
@@ -42,16 +44,16 @@ def test_the_view_on_a_narrow_terminal_that_is_resized():
     )  # fmt: skip
     os.close(theirs)
     try:
-        read_until(ours, ENTER, 30)
-        read_until(ours, b"4 of 4 live", 20)
-        read_until(ours, "│".encode(), 20)
+        read_until(ours, ENTER)
+        read_until(ours, b"4 of 4 live")
+        read_until(ours, "│".encode())
         resize(ours, 30, 130)
         os.killpg(process.pid, signal.SIGWINCH)
-        read_until(ours, b"wire to log", 10)
+        read_until(ours, b"wire to log")
         os.killpg(process.pid, signal.SIGINT)
-        rest = read_until(ours, b"all 4 books proven", 20)
+        rest = read_until(ours, b"all 4 books proven")
         assert LEAVE in rest
-        assert process.wait(10) == 0
+        assert process.wait(WITHIN_S) == 0
     finally:
         process.kill()
         os.close(ours)

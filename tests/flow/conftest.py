@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import WITHIN_S
 
 from tickplant import config
 from tickplant.clock import wall_ns
@@ -55,9 +56,9 @@ async def process(*arguments: str, **pipes: Any) -> AsyncIterator[asyncio.subpro
         await started.wait()
 
 
-async def until(condition: Callable[[], Any], *, within_s: float = 15.0) -> Any:
+async def until(condition: Callable[[], Any]) -> Any:
     """Waits for a condition (a value or a coroutine) to be true and gives it. Fails the test where it never is."""
-    deadline = asyncio.get_running_loop().time() + within_s
+    deadline = asyncio.get_running_loop().time() + WITHIN_S
     while True:
         found = condition()
         if asyncio.iscoroutine(found):
@@ -65,7 +66,7 @@ async def until(condition: Callable[[], Any], *, within_s: float = 15.0) -> Any:
         if found:
             return found
         if asyncio.get_running_loop().time() > deadline:
-            pytest.fail(f"not within {within_s} s: {condition}")
+            pytest.fail(f"not within {WITHIN_S} s: {condition}")
         await asyncio.sleep(0.02)
 
 

@@ -67,7 +67,7 @@ async def test_a_thousand_random_commands_end_as_intended(tmp_path: Path) -> Non
                 states = {symbol: found[f"{symbol}.KRAKEN"]["state"] for symbol in known}
                 return all(state == ("LIVE" if symbol in intended else "CLOSED") for symbol, state in states.items())
 
-            await until(settled, within_s=30)
+            await until(settled)
             await until(lambda: all(held == intended for held in venue_holds(server).values()))
             assert await settled()
             found = rows(await plant.summary())

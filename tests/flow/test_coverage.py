@@ -121,13 +121,13 @@ async def test_books_agree_with_fetched_snapshots_and_tickers_and_are_not_distur
                 return all(ledger.nanoseconds(Stream.BOOK)[Quality.SHADOW_CHECKED] for ledger in ledgers)
 
             await until(lambda: set(names) <= set(plant.log.instruments()))
-            await until(shadow_checked, within_s=30)
+            await until(shadow_checked)
 
             async def ticker_checked() -> bool:
                 summary = await plant.summary()
                 return all(row["tickers_agreed"] > 20 for row in summary["instruments"])
 
-            await until(ticker_checked, within_s=30)
+            await until(ticker_checked)
             summary = await plant.summary()
     for row in summary["instruments"]:
         assert (row["tickers_differed"], row["resyncs"], row["state"]) == (0, 0, "LIVE"), row

@@ -116,7 +116,7 @@ async def run_to_its_end(log: Path, flags: str) -> None:
                 return len(rows) == 4 and all(row["state"] == "LIVE" for row in rows)
             return False
 
-        await until(all_are_live, within_s=30)
+        await until(all_are_live)
         await asyncio.to_thread(send_command, log / "plant.sock", {"do": "drain"})
         assert await plant.wait() == 0
 
@@ -211,7 +211,7 @@ async def run_share_kills(log: Path, kills: int) -> dict[str, Any]:
     """Kills one share again and again while the other goes on in a process of its own into the same log."""
     chance, killed, steady = random.Random(kills), "kraken-2of2", "kraken-1of2"
     async with simulated(["kraken"], rate=400, instrument_count=4) as server, one_share(log, server, 1) as other:
-        await until(lambda: (log / "log.json").exists() and Log.open(log).position().get(steady, 0) > 50, within_s=30)
+        await until(lambda: (log / "log.json").exists() and Log.open(log).position().get(steady, 0) > 50)
         watcher = asyncio.create_task(watch_commits(log))
         for _ in range(kills):
             before = Log.open(log).position()
@@ -220,7 +220,6 @@ async def run_share_kills(log: Path, kills: int) -> dict[str, Any]:
                     lambda before=before: all(
                         Log.open(log).position().get(lane, 0) > before.get(lane, 0) + 20 for lane in (killed, steady)
                     ),
-                    within_s=30,
                 )
                 await asyncio.sleep(chance.uniform(0, 0.1))
                 assert share.returncode is None, "the share ended by itself"
@@ -228,7 +227,7 @@ async def run_share_kills(log: Path, kills: int) -> dict[str, Any]:
         assert other.returncode is None, "the other share ended with it"
         async with one_share(log, server, 2) as share:
             start = Log.open(log).position()[killed]
-            await until(lambda: Log.open(log).position()[killed] > start + 50, within_s=30)
+            await until(lambda: Log.open(log).position()[killed] > start + 50)
             for one in (share, other):
                 one.terminate()
                 assert await one.wait() == 0

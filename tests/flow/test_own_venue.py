@@ -52,7 +52,7 @@ class Ladder(UserVenue):
     )
     book = BookPlan(continuity="range", snapshot="in_band")
     trade_ids_consecutive = True
-    timing = Timing(ping_every=SECOND_NS // 20, ping_timeout=SECOND_NS // 4)
+    timing = Timing(ping_every=SECOND_NS // 20)
     symbol_pattern = r"[A-Z]+-X"
     symbol_example = AB
     reads: ClassVar[list[int]] = []

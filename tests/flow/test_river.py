@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.conftest import WITHIN_S
 
 from tickplant import BookState, ConnectionState, Log, Plant, Status, Subject, _native
 from tickplant.venues.base import venue_code
@@ -171,4 +172,4 @@ async def test_a_callback_that_raises_ends_the_plant(tmp_path: Path) -> None:
     async with simulated(["kraken"]) as server, Plant(settings_for(server, ["kraken"], tmp_path)) as plant:
         plant.on_records(fail, schema="trades")
         with pytest.raises(Exception, match="a callback raised ValueError: no"):
-            await asyncio.wait_for(plant.wait(), 15)
+            await asyncio.wait_for(plant.wait(), WITHIN_S)

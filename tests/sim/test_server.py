@@ -17,6 +17,7 @@ from tickplant.clock import SECOND_NS, wall_ns
 from tickplant.sim import SimServer, build_venue, build_venues
 from tickplant.sim.venues.kraken import Kraken
 
+WITHIN_S = 30
 SUBSCRIBE = {"method": "subscribe", "params": {"channel": "book", "symbol": ["BTC/USD"], "depth": 25}}
 
 
@@ -24,25 +25,21 @@ def kraken(**settings: Any) -> Any:
     return build_venue("kraken", seed=3, start_ns=wall_ns(), rate=2000, **settings)
 
 
+async def take(socket: aiohttp.ClientWebSocketResponse, book: PlainBook) -> str | None:
+    """Takes one message, into the book where it is one of a book, and gives its channel."""
+    message = parsed((await socket.receive(timeout=WITHIN_S)).data)
+    channel: str | None = message.get("channel")
+    if channel == "book":
+        (data,) = message["data"]
+        sides = [[(row["price"], row["qty"]) for row in data[side]] for side in ("bids", "asks")]
+        (book.load if message["type"] == "snapshot" else book.apply)(*sides)
+        book.truncate(25)
+    return channel
+
+
 async def receive_book(socket: aiohttp.ClientWebSocketResponse, book: PlainBook, messages: int) -> None:
     while messages:
-        message = parsed((await socket.receive(timeout=10)).data)
-        if message.get("channel") == "book":
-            (data,) = message["data"]
-            sides = [[(row["price"], row["qty"]) for row in data[side]] for side in ("bids", "asks")]
-            (book.load if message["type"] == "snapshot" else book.apply)(*sides)
-            book.truncate(25)
-            messages -= 1
-
-
-async def drain(socket: aiohttp.ClientWebSocketResponse, book: PlainBook) -> None:
-    """Reads until nothing but heartbeats comes."""
-    while True:
-        try:
-            async with asyncio.timeout(0.3):
-                await receive_book(socket, book, 1)
-        except TimeoutError:
-            return
+        messages -= await take(socket, book) == "book"
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -57,8 +54,13 @@ async def test_a_client_on_a_socket_holds_the_truth(tls: bool) -> None:
             book = PlainBook()
             await receive_book(socket, book, 500)
             server.running(False)
-            await drain(socket, book)
-            assert book.levels() == values(server.venue("kraken").book("BTC/USD"), 25)
+            truth = values(server.venue("kraken").book("BTC/USD"), 25)
+            async with asyncio.timeout(WITHIN_S):
+                while book.levels() != truth:
+                    await take(socket, book)
+                while await take(socket, book) != "heartbeat":
+                    pass
+            assert book.levels() == truth
         async with session.get(f"{address.http}/0/public/AssetPairs", ssl=trust) as reply:
             assert reply.status == 200
             assert reply.content_type == "application/json"
@@ -85,7 +87,7 @@ async def test_all_venues_listen_under_their_real_paths() -> None:
             async with session.ws_connect(address.websocket + query) as socket:
                 if request:
                     await socket.send_json(request)
-                while expected not in (await socket.receive(timeout=5)).data:
+                while expected not in (await socket.receive(timeout=WITHIN_S)).data:
                     pass
             async with session.get(address.http + path) as reply:
                 assert reply.status == 200
@@ -107,7 +109,7 @@ async def test_dropped_connections_end_and_new_ones_start_afresh() -> None:
                 await receive_book(socket, PlainBook(), 3)
                 assert server.connections("kraken") == 1
                 assert server.drop_connections("kraken") == 1
-                while (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.TEXT:
+                while (await socket.receive(timeout=WITHIN_S)).type is aiohttp.WSMsgType.TEXT:
                     pass
                 assert server.connections("kraken") == 0
 
@@ -131,8 +133,8 @@ async def test_a_client_without_pongs_is_cut(monkeypatch: pytest.MonkeyPatch) ->
             kinds = []
             while not kinds or kinds[-1] not in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED):
                 await answering.send_json({"method": "ping"})
-                await answering.receive(timeout=5)
-                kinds.append((await mute.receive(timeout=5)).type)
+                await answering.receive(timeout=WITHIN_S)
+                kinds.append((await mute.receive(timeout=WITHIN_S)).type)
             assert aiohttp.WSMsgType.PING in kinds
             assert mute.close_code == 1008
             await answering.send_json({"method": "ping"})
@@ -146,7 +148,7 @@ async def test_a_venue_that_breaks_is_not_silent(monkeypatch: pytest.MonkeyPatch
     async with SimServer([kraken()]) as server:
         monkeypatch.setattr(Kraken, "advance", broken)
         with pytest.raises(ArithmeticError):
-            await asyncio.wait_for(server.wait(), 5)
+            await asyncio.wait_for(server.wait(), WITHIN_S)
         # Stopping tells it once more, for those who did not wait.
         with pytest.raises(ArithmeticError):
             await server.stop()
@@ -156,23 +158,23 @@ async def test_the_command_prints_its_addresses_and_stops() -> None:
     command = [sys.executable, "-m", "tickplant.sim", "--venues", "kraken", "--instruments", "2", "--seed", "7"]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout
-    facts = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    facts = json.loads(await asyncio.wait_for(process.stdout.readline(), WITHIN_S))
     assert facts["venues"]["kraken"]["symbols"] == ["BTC/USD", "ETH/USD"]
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(facts["venues"]["kraken"]["websocket"]) as socket,
     ):
-        assert "status" in (await socket.receive(timeout=5)).data
+        assert "status" in (await socket.receive(timeout=WITHIN_S)).data
         process.send_signal(signal.SIGTERM)
-        assert (await socket.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
-    assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert (await socket.receive(timeout=WITHIN_S)).type is aiohttp.WSMsgType.CLOSE
+    assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
 
 
 async def test_the_command_refuses_what_is_not_there() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tickplant.sim", "--venues", "nyse", stderr=asyncio.subprocess.PIPE
     )
-    _, complaint = await asyncio.wait_for(process.communicate(), 20)
+    _, complaint = await asyncio.wait_for(process.communicate(), WITHIN_S)
     assert process.returncode == 2
     assert "nyse" in complaint.decode()
     assert "kraken" in complaint.decode()

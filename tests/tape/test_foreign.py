@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from tests.conftest import WITHIN_S
 
 from tickplant.cli.main import app
 from tickplant.clock import monotonic_ns
@@ -75,7 +76,7 @@ def test_massives_own_client_receives_trades():
             [PEERS, HERE / "massive_client.py", f"127.0.0.1:{server.port}", "KEY", "5000"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=WITHIN_S,
         )
         assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["sequences"] == list(range(100_000_000, 100_005_000))

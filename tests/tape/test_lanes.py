@@ -6,13 +6,12 @@ import json
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.conftest import WITHIN_S, until
 
-from tickplant import clock
 from tickplant.cli.main import call
 from tickplant.errors import LogError
 from tickplant.tape import worker
@@ -64,7 +63,7 @@ def test_workers_of_a_log_get_every_trade_once(tmp_path, spawn, shards):
     with TapeServer(symbols=300, trades=50_000, close=True, no_handshake=True) as server:
         options = ("--log", tmp_path / "log", "--spawn", spawn, "--once", "--json")
         command = router(server, shards, *options, worker=(sys.executable, "-c", WORKER, str(out)))
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
         sent = server.clients()[0]
     assert done.returncode == 0, done.stderr
     got = [(out / str(shard)).read_bytes().splitlines() for shard in range(shards)]
@@ -81,7 +80,10 @@ def test_a_recorded_tape_is_read_again_and_a_second_run_follows_the_first(tmp_pa
     for run in (1, 2):
         with TapeServer(symbols=50, trades=20_000, close=True, no_handshake=True) as server:
             subprocess.run(
-                router(server, 2, "--log", log, "--record", log, "--once"), timeout=60, check=True, capture_output=True
+                router(server, 2, "--log", log, "--record", log, "--once"),
+                timeout=WITHIN_S,
+                check=True,
+                capture_output=True,
             )
         shards = taken(log, 2)
         assert sum(map(len, shards)) == 20_000 * run
@@ -98,15 +100,8 @@ def test_pipes_and_the_record_hold_the_same(tmp_path):
     program = "import sys, os; print(sum(len(os.read(int(fd), 1 << 20)) > 0 for fd in sys.argv[1:]))"
     with TapeServer(symbols=50, trades=10_000, close=True, no_handshake=True) as server:
         command = router(server, 2, "--record", tmp_path / "log", "--once", worker=(sys.executable, "-c", program))
-        subprocess.run(command, timeout=60, check=False, capture_output=True)
+        subprocess.run(command, timeout=WITHIN_S, check=False, capture_output=True)
     whole(taken(tmp_path / "log", 2), 10_000)
-
-
-def until(holds) -> None:
-    last = clock.monotonic_ns() + 20 * 10**9
-    while not holds():
-        assert clock.monotonic_ns() < last, "it never came true"
-        threading.Event().wait(0.02)
 
 
 def test_a_killed_router_leaves_a_readable_prefix_to_late_joiners(tmp_path):
@@ -143,7 +138,7 @@ def test_a_killed_router_leaves_a_readable_prefix_to_late_joiners(tmp_path):
         assert after.stderr is not None
         assert "connected" in after.stderr.readline()
         after.terminate()
-        after.communicate(timeout=20)
+        after.communicate(timeout=WITHIN_S)
         assert after.returncode == 0
 
 
@@ -155,7 +150,7 @@ def test_wrong_places_are_told(tmp_path):
     with TapeServer(symbols=50, trades=100, close=True, no_handshake=True) as server:
         subprocess.run(
             router(server, 2, "--record", tmp_path, "--log", tmp_path, "--once"),
-            timeout=60,
+            timeout=WITHIN_S,
             check=True,
             capture_output=True,
         )

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.conftest import WITHIN_S
 from websockets.asyncio.client import connect
 from websockets.sync.client import connect as connect_blocking
 
@@ -37,7 +38,7 @@ async def take(socket, count):
 
 
 async def complete(server):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WITHIN_S):
         while not all(client.complete for client in server.clients()):
             await sleep(0.01)
     return server.clients()
@@ -46,7 +47,7 @@ async def complete(server):
 async def stalled(server):
     """Until the first client was sent something and then, for a while, nothing more."""
     before = None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WITHIN_S):
         while not (before and before.trades and server.clients()[0] == before):
             before = server.clients()[0]
             await sleep(0.05)
@@ -141,7 +142,7 @@ def test_the_command_tells_what_it_sent():
         while events[-1]["event"] != "left":
             events.append(json.loads(process.stdout.readline()))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(WITHIN_S) == 0
     assert events[-1]["trades"] == 500
     assert len(events[-1]["checksum"]) == 16
 
@@ -150,7 +151,7 @@ def test_a_recorded_log_is_served_again_frame_by_frame(tmp_path):
     with TapeServer(symbols=50, trades=5_000, rate="1000000", close=True, no_handshake=True) as first:
         record = ["--pipes", "1", "--log", str(tmp_path), "--record", str(tmp_path), "--once"]
         command = [sys.executable, "-m", "tickplant", "route", first.url, *record]
-        subprocess.run(command, timeout=60, check=True, capture_output=True)
+        subprocess.run(command, timeout=WITHIN_S, check=True, capture_output=True)
         sent = first.clients()[0]
     with (
         TapeServer(tmp_path, close=True, no_handshake=True) as again,

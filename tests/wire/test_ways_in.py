@@ -150,10 +150,10 @@ def test_wrong_certificates_say_which_name_and_why(start, authority, tmp_path):
 def test_tls_and_plain_confused(start, authority):
     plain = start(start_websockets())
     with pytest.raises(TlsFailed, match="ws:// against wss://"):
-        connect(f"wss://localhost:{plain}/", timeout_s=2)
+        connect(f"wss://localhost:{plain}/", timeout_s=30)
     tls = start(start_websockets(authority.context("localhost")))
     with pytest.raises(HandshakeRefused, match="against wss://"):
-        connect(f"ws://localhost:{tls}/", timeout_s=2)
+        connect(f"ws://localhost:{tls}/", timeout_s=30)
 
 
 # Proxies

@@ -4,7 +4,7 @@ use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::BorrowedFd;
-use tickplant_core::clock::{Clock, SystemClock, MILLISECOND, SECOND};
+use tickplant_core::clock::{MILLISECOND, SECOND};
 use tickplant_core::wire::{FetchOptions, FetchPort, FetchReply, FetchRequest, Fetcher};
 
 /// A server that answers one connection with each reply, then holds TCP open where the reply is empty.
@@ -38,7 +38,7 @@ fn wait(port: &mut FetchPort) -> FetchReply {
         }
         // SAFETY: the port outlives this borrow of its descriptor.
         let fd = unsafe { BorrowedFd::borrow_raw(port.fd()) };
-        let ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap();
+        let ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec { tv_sec: 60, tv_nsec: 0 })).unwrap();
         assert_eq!(ready, 1, "no reply came");
     }
 }
@@ -61,9 +61,10 @@ fn replies_come_to_the_port_that_asked_with_status_wait_and_body() {
 
 #[test]
 fn what_is_no_reply_says_why_and_hides_the_query() {
-    let options = FetchOptions { body_bytes_max: 3, reply_within: 300 * MILLISECOND, ..FetchOptions::default() };
+    let options = FetchOptions { body_bytes_max: 3, ..FetchOptions::default() };
     let fetcher = Fetcher::start(&options).unwrap();
-    let mut port = fetcher.port().unwrap();
+    let impatient = Fetcher::start(&FetchOptions { reply_within: 300 * MILLISECOND, ..options }).unwrap();
+    let (mut patient, mut impatient) = (fetcher.port().unwrap(), impatient.port().unwrap());
     let long = serve(vec!["HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlong"]);
     let cut = serve(vec!["HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab"]);
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -78,8 +79,9 @@ fn what_is_no_reply_says_why_and_hides_the_query() {
         ("https://127.0.0.1:1/", "connection refused"),
     ];
     for (number, (url, why)) in cases.into_iter().enumerate() {
+        let port = if why == "too long" { &mut impatient } else { &mut patient };
         port.fetch(request(number as u64, url)).unwrap();
-        let reply = wait(&mut port);
+        let reply = wait(port);
         let text = String::from_utf8(reply.body).unwrap();
         assert_eq!((reply.request, reply.status), (number as u64, 0), "{url} {text}");
         assert!(text.starts_with("no reply from ") && text.contains(why) && !text.contains("secret"), "{url}: {text}");
@@ -90,13 +92,12 @@ fn what_is_no_reply_says_why_and_hides_the_query() {
 fn a_full_queue_gives_the_request_back_and_the_end_breaks_off() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/depth", listener.local_addr().unwrap());
-    let fetcher = Fetcher::start(&FetchOptions { queue_max: 1, ..FetchOptions::default() }).unwrap();
+    let options = FetchOptions { queue_max: 1, reply_within: 200 * SECOND, ..FetchOptions::default() };
+    let fetcher = Fetcher::start(&options).unwrap();
     let mut port = fetcher.port().unwrap();
     let refused = (0..1000).find_map(|number| port.fetch(request(number, &url)).err());
     assert!(refused.is_some_and(|refused| refused.url == url));
     let (_first_is_under_way, _) = listener.accept().unwrap();
-    let started = SystemClock::new().now();
     drop(fetcher);
-    assert_eq!(wait(&mut port).status, 0);
-    assert!(SystemClock::new().now() - started < 5 * SECOND);
+    assert_eq!(wait(&mut port).status, 0, "long before the reply may take");
 }

@@ -177,7 +177,7 @@ async def run_line_kills(path: Path, kills: int) -> dict[str, Any]:
         given = line_settings(server, log)
         lines = {line: await stack.enter_async_context(line_process(given, line)) for line in (1, 2)}
         for line in lines:
-            await until(lambda line=line: speaks(log, line, {}, names), within_s=30)
+            await until(lambda line=line: speaks(log, line, {}, names))
         live, records = Stream(), Log.open(log).records(schema=SCHEMAS, follow=True)
 
         async def tail() -> None:
@@ -194,7 +194,7 @@ async def run_line_kills(path: Path, kills: int) -> dict[str, Any]:
                 break
             await asyncio.sleep(chance.uniform(0, 0.2))
             lines[line] = await stack.enter_async_context(line_process(given, line))
-            await until(lambda line=line, since=since: speaks(log, line, since, names), within_s=30)
+            await until(lambda line=line, since=since: speaks(log, line, since, names))
         server.running(False)
 
         async def is_quiet() -> bool:

@@ -7,12 +7,10 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
+from tests.conftest import WITHIN_S
 from websockets.asyncio.server import ServerConnection, serve
-
-from tickplant import clock
 
 # After the reference's README: a blocking worker that forks one child per descriptor and writes down what it got.
 WORKER = """
@@ -52,7 +50,7 @@ class Tape:
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_until_complete, args=(self._main(),), daemon=True).start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(WITHIN_S)
 
     async def _main(self) -> None:
         self._done = asyncio.Event()
@@ -81,13 +79,6 @@ async def _nothing():
 def command(tape: Tape, pipes: int, worker: str, folder: Path, *options: str) -> list[str]:
     start = [sys.executable, "-m", "tickplant", "route", tape.address, "--pipes", str(pipes), *options]
     return [*start, "--", sys.executable, "-c", worker, str(folder)]
-
-
-def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
-    last = clock.monotonic_ns() + int(seconds * 1e9)
-    while not holds():
-        assert clock.monotonic_ns() < last, "it never came true"
-        threading.Event().wait(0.02)
 
 
 def pids(folder: Path) -> list[int]:

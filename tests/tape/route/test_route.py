@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from tests.tape.route.routing import WORKER, alive, command, pids, trade, until
+from tests.conftest import WITHIN_S, until
+from tests.tape.route.routing import WORKER, alive, command, pids, trade
 
 SLEEPER = """
 import os, signal, sys
@@ -39,7 +40,7 @@ def test_every_trade_arrives_once_in_order_in_its_symbols_pipe(tapes, tmp_path, 
     ]
     tape = tapes(odd + frames)
     done = subprocess.run(
-        command(tape, pipes, WORKER, tmp_path, "--once"), capture_output=True, text=True, timeout=60, check=False
+        command(tape, pipes, WORKER, tmp_path, "--once"), capture_output=True, text=True, timeout=WITHIN_S, check=False
     )
     assert done.returncode == 0, done.stderr
     got = {file.name: file.read_text().splitlines() for file in tmp_path.iterdir()}
@@ -64,7 +65,7 @@ def test_no_worker_and_no_child_of_one_outlives_the_router(tapes, tmp_path, numb
     )
     until(lambda: len(pids(tmp_path)) == 3)
     router.send_signal(number)
-    router.communicate(timeout=20)
+    router.communicate(timeout=WITHIN_S)
     assert router.returncode == (0 if number == signal.SIGTERM else -signal.SIGKILL)
     until(lambda: not any(map(alive, pids(tmp_path))))
 
@@ -86,7 +87,7 @@ def test_a_login_is_spoken_and_a_stalled_pipe_told(tapes, tmp_path):
         assert line, said
         said += line
     router.terminate()
-    rest = router.communicate(timeout=20)[1]
+    rest = router.communicate(timeout=WITHIN_S)[1]
     assert [json.loads(text)["action"] for text in tape.heard] == ["auth", "subscribe"]
     assert "hidden" not in said + rest
     assert "and are lost" not in said
@@ -95,9 +96,9 @@ def test_a_login_is_spoken_and_a_stalled_pipe_told(tapes, tmp_path):
 def test_a_worker_that_cannot_be_run_or_ends_is_an_error(tapes, tmp_path):
     tape = tapes([], stay=True)
     start = [sys.executable, "-m", "tickplant", "route", tape.address, "--pipes", "2", "--"]
-    missing = subprocess.run([*start, "/nowhere/worker"], capture_output=True, text=True, timeout=30, check=False)
+    missing = subprocess.run([*start, "/nowhere/worker"], capture_output=True, text=True, timeout=WITHIN_S, check=False)
     assert missing.returncode == 7
     assert "/nowhere/worker" in missing.stderr
-    ended = subprocess.run([*start, "true"], capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run([*start, "true"], capture_output=True, text=True, timeout=WITHIN_S, check=False)
     assert ended.returncode == 7
     assert "nobody reads the tape" in ended.stderr

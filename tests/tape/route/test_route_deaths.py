@@ -12,7 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.tape.route.routing import alive, until
+from tests.conftest import WITHIN_S, until
+from tests.tape.route.routing import alive
 
 from tickplant.tape.serve import TapeServer
 
@@ -84,7 +85,7 @@ def kill_some(router: subprocess.Popen[str], folder: Path, kills: int, chance: r
 
     for _ in range(kills):
         more = acted() + chance.randrange(100, TRADES * 110 // (2 * KILLS))
-        until(lambda more=more: acted() > more or router.poll() is not None, 60)
+        until(lambda more=more: acted() > more or router.poll() is not None)
         living = [int(file.name) for file in begun(folder) if alive(int(file.name))]
         if len(living) > 1:
             os.kill(chance.choice(living), signal.SIGKILL)
@@ -166,13 +167,13 @@ def test_stop_ends_the_router_with_the_first_worker(tmp_path):
     with TapeServer(symbols=300, trades=TRADES, no_handshake=True) as server:
         router = route(server.url, tmp_path, "--on-death", "stop", "--grace-ms", "500")
         kill_some(router, tmp_path, 1, random.Random(1))
-        _, said = router.communicate(timeout=60)
+        _, said = router.communicate(timeout=WITHIN_S)
     assert router.returncode == 7
     assert "--on-death restart" in said
 
 
 def test_one_worker_cannot_fail_over():
     start = [sys.executable, "-m", "tickplant", "route", "ws://127.0.0.1:1/", "--pipes", "2", "--on-death", "fail-over"]
-    done = subprocess.run([*start, "--", "true"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*start, "--", "true"], capture_output=True, text=True, timeout=WITHIN_S, check=False)
     assert done.returncode != 0
     assert "--spawn each" in done.stderr

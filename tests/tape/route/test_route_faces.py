@@ -16,7 +16,8 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
-from tests.tape.route.routing import WORKER, command, trade, until
+from tests.conftest import WITHIN_S, until
+from tests.tape.route.routing import WORKER, command, trade
 
 from tickplant.cli.tape.check import look_at_kernel
 from tickplant.cli.tape.view import TapeView, bar, number, sparkline
@@ -24,7 +25,7 @@ from tickplant.cli.tape.view import TapeView, bar, number, sparkline
 
 def get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as reply:
+        with urllib.request.urlopen(url, timeout=WITHIN_S) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -61,7 +62,7 @@ def test_metrics_tell_the_account_and_whether_the_router_is_ready(tapes, tmp_pat
     until(lambda: get(f"{found[1]}/ready")[0] == 503)
     assert get(f"{found[1]}/health")[0] == 200
     router.terminate()
-    router.communicate(timeout=20)
+    router.communicate(timeout=WITHIN_S)
     assert router.returncode == 0
 
 
@@ -135,7 +136,7 @@ def test_the_view_takes_the_terminal_and_gives_it_back(tapes, tmp_path):
     except OSError:
         # The other end is closed.
         pass
-    assert router.wait(20) == 0
+    assert router.wait(WITHIN_S) == 0
     back = seen.rpartition(b"\x1b[?1049l")[2]
     assert b"a worker speaks" in back
     os.close(ours)
@@ -173,10 +174,10 @@ def test_the_check_names_the_line_that_mends_each_thing(tmp_path):
 
 def test_the_check_needs_no_address_and_a_route_does():
     start = [sys.executable, "-m", "tickplant", "route"]
-    done = subprocess.run([*start, "--check", "--json"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*start, "--check", "--json"], capture_output=True, text=True, timeout=WITHIN_S, check=False)
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     assert [finding["check"] for finding in findings][:2] == ["kernel", "tls module"]
     assert done.returncode == (0 if all(finding["ok"] for finding in findings) else 1)
-    missing = subprocess.run([*start, "--pipes", "2"], capture_output=True, text=True, timeout=60, check=False)
+    missing = subprocess.run([*start, "--pipes", "2"], capture_output=True, text=True, timeout=WITHIN_S, check=False)
     assert missing.returncode == 2
     assert "URL" in missing.stderr

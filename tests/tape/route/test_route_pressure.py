@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.tape.route.routing import WORKER, Tape, command, trade, until
+from tests.conftest import WITHIN_S, until
+from tests.tape.route.routing import WORKER, Tape, command, trade
 
 from tickplant.tape.shards import pipe_of
 
@@ -80,7 +81,7 @@ class Gated:
         (self.folder / "gate").write_text("x")
 
     def end(self) -> tuple[dict, str]:
-        output, said = self.router.communicate(timeout=60)
+        output, said = self.router.communicate(timeout=WITHIN_S)
         assert self.router.returncode == 0, said
         return json.loads(output.splitlines()[-1]), said
 
@@ -90,7 +91,7 @@ def test_spill_leaves_the_other_pipe_alone_and_catches_up(tapes, tmp_path):
     wanted = [[line for line in objects if home(line) == pipe] for pipe in (0, 1)]
     run = Gated(tapes(frames(objects)), tmp_path)
     # The reader's file is buffered: all of it stands there when the pipe has ended, most of it before.
-    until(lambda: len(run.lines(1)) > len(wanted[1]) - 100, 30)
+    until(lambda: len(run.lines(1)) > len(wanted[1]) - 100)
     assert run.lines(0) == []
     run.open()
     report, said = run.end()
@@ -151,7 +152,7 @@ def test_a_dead_reader_whose_sibling_holds_its_pipe_is_told(tapes, tmp_path):
     while "pipe 0 is STALLED" not in (line := router.stderr.readline()):
         assert line
     router.terminate()
-    assert router.wait(20) == 0
+    assert router.wait(WITHIN_S) == 0
     router.stderr.close()
 
 
@@ -164,7 +165,7 @@ class Raw:
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_until_complete, args=(self._main(),), daemon=True).start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(WITHIN_S)
 
     async def _main(self) -> None:
         self._done = asyncio.Event()
@@ -246,7 +247,7 @@ def route_raw(raw: Raw, folder: Path) -> tuple[list[str], str]:
         [*start, "--", sys.executable, "-c", WORKER, str(folder)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -297,7 +298,7 @@ def test_connections_that_end_in_the_middle_are_made_anew_and_totals_are_kept(ra
     while (report := json.loads(router.stdout.readline()))["trades"] < 6:
         pass
     router.terminate()
-    output, said = router.communicate(timeout=30)
+    output, said = router.communicate(timeout=WITHIN_S)
     report = json.loads(output.splitlines()[-1])
     assert (report["trades"], report["connections"], report["connected"]) == (6, 3, False)
     assert said.count("; again in") == 3

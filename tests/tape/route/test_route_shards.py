@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.conftest import WITHIN_S
 from tests.tape.route.routing import WORKER, command, trade
 
 from tickplant.errors import ConfigError
@@ -87,7 +88,7 @@ def test_a_map_as_json_tells_how_even_it_is(tmp_path):
     counts = tmp_path / "counts"
     counts.write_text("AAPL 10\nMSFT 5\nXOM 4\n")
     command = [sys.executable, "-m", "tickplant", "route-map", str(counts), "--pipes", "2", "--json"]
-    told = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=True).stdout)
     assert (told["symbols"], told["trades"], told["max_over_mean"]) == (3, 19, 20 / 19)
     assert told["map"]["AAPL"] != told["map"]["MSFT"] == told["map"]["XOM"]
 
@@ -101,7 +102,7 @@ def test_the_router_obeys_a_map_made_from_its_own_tape(tapes, tmp_path):
         [sys.executable, "-m", "tickplant", "route-map", str(saved), "--pipes", "3", "--out", str(homes)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN_S,
         check=True,
     )
     assert "22 symbols, 2001 trades: max/mean 1.0" in made.stderr
@@ -112,7 +113,7 @@ def test_the_router_obeys_a_map_made_from_its_own_tape(tapes, tmp_path):
         command(tape, 3, WORKER, out, "--once", "--json", "--shard-by", "file", "--map", str(homes)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -138,6 +139,6 @@ def test_the_router_obeys_a_map_made_from_its_own_tape(tapes, tmp_path):
 )
 def test_a_map_that_is_missing_is_an_error(options, what):
     start = [sys.executable, "-m", "tickplant", "route", "ws://127.0.0.1:1/", "--pipes", "1", *options]
-    done = subprocess.run([*start], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*start], capture_output=True, text=True, timeout=WITHIN_S, check=False)
     assert done.returncode == 3
     assert what in done.stderr

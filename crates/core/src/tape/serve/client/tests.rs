@@ -87,7 +87,7 @@ fn checksum(trades: &[String]) -> String {
 
 /// The report once everything was credited: the last bytes arrive before the account is written.
 fn report(server: &Server, client: usize) -> ClientReport {
-    for _ in 0..200 {
+    for _ in 0..2000 {
         if let Some(report) = server.clients().get(client).filter(|report| report.complete) {
             return report.clone();
         }
