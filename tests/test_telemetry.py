@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import socket
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.conftest import free_port
 from tests.flow.conftest import all_live, settings_for, simulated, until
 from tests.flow.test_own_venue import AB, CD, Ladder, ladder
 
@@ -20,14 +19,6 @@ from tickplant.plant import Plant
 from tickplant.telemetry import Family
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def free_port() -> int:
-    """A port that nobody has, below those that the kernel gives to whoever asks for any."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise OSError("no port is free")
 
 
 async def get(port: int, path: str) -> tuple[int, str]:

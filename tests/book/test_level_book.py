@@ -63,7 +63,7 @@ sizes = st.one_of(
 rows = st.lists(st.tuples(st.sampled_from("AB"), prices, sizes), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     depth=st.sampled_from([0, 1, 5, 10, 25]),
     truncate=st.booleans(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tests.conftest import free_port
 
 from tickplant import Plant
 from tickplant.clock import SECOND_NS
@@ -33,12 +34,12 @@ class Door:
     def __init__(self) -> None:
         self.answer: bytes | None = None
         self.leads_to: int | None = None
-        self.port = 0
+        # It stays the door's while it is shut: nobody is given it.
+        self.port = free_port()
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
         if self._server is not None:

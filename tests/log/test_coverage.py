@@ -112,7 +112,7 @@ def ledger_of(pieces) -> CoverageLedger:
 
 
 @given(intervals, st.integers(1, 120))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_column_shows_the_worst_that_it_has(pieces, width):
     ledger = ledger_of(pieces)
     worst_first = [Quality.GAP, Quality.STALE, Quality.UNPROVEN, Quality.COMPLETE, Quality.SHADOW_CHECKED]

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from face_market import NAMES, Message, PlainBook, memory_directory, rows, writer
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tickplant as tp
 from tickplant.records import F_LAST, UNDEF_I64, UNDEF_U64, Action, BookState, Reason, Side, Status, Subject, Trade
 
-slow = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow = settings(max_examples=60)
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
 

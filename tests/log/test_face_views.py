@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from face_market import NAMES, Message, PlainBook, messages, write, written
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 import tickplant as tp
 from tickplant.errors import UnknownInstrument
 from tickplant.records import UNDEF_I64, UNDEF_U64, BookState, Side
 
-slow = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow = settings(max_examples=40)
 
 
 def rows(log: tp.Log, schema: str, **options):

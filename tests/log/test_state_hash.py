@@ -5,13 +5,13 @@ from decimal import Decimal
 
 import xxhash
 from face_market import NAMES, messages, written
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 import tickplant as tp
 from tickplant.cli import main
 from tickplant.records import Action, Side
 
-slow = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+slow = settings(max_examples=40)
 
 
 def plain_number(text: str) -> bytes:

@@ -50,7 +50,7 @@ class PlainMatching:
         return sorted(sums.items(), reverse=side == BID)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ACTIONS)
 def test_agrees_with_a_flat_list_after_every_order(actions: list[tuple[str, int, int, int]]) -> None:
     book, plain = MatchingBook(), PlainMatching()

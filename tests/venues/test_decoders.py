@@ -181,7 +181,7 @@ def frames(draw: st.DrawFn, venue: str) -> str:
 def test_made_up_book_messages(venue):
     strict, tolerant = Decoder(venue), Decoder(venue, tolerant=True)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(frames(venue))
     def agree(frame: str) -> None:
         expected = plainly(venue, frame)
