@@ -72,8 +72,10 @@ class Meaning(NamedTuple):
 class Checked:
     """One instrument as its records tell it."""
 
-    def __init__(self, name: str, listing: Listing, *, numbered: bool, windowed: bool) -> None:
+    def __init__(self, name: str, listing: Listing, *, numbered: bool, windowed: bool, fetched: bool = True) -> None:
         self.name = name
+        self.fetched = fetched
+        """Whether trades that are missing are asked for over HTTP: otherwise their GAP is the last word."""
         self.listing = listing
         self.numbered = numbered
         self.windowed = windowed
@@ -147,7 +149,7 @@ class Checked:
             return
         if repaired == Repair.NONE:
             self.gaps.append((ids.start, ids.stop - 1))
-        if repaired == Repair.NONE and cause in (Reason.TRADE_ID_GAP, Reason.RESTARTED):
+        if self.fetched and repaired == Repair.NONE and cause in (Reason.TRADE_ID_GAP, Reason.RESTARTED):
             self.awaited.update(dict.fromkeys(ids, ts_recv))
         else:
             # It was filled, or another cause says that it is not to be had: what is fetched of it has ended.
@@ -194,10 +196,12 @@ class Checked:
 
 
 class Checker:
-    """Holds the records of one venue's lane against the truth."""
+    """Holds the records of one venue's lane against the truth. `pace`: so many times slower than usual its markets are,
+    and their silences are told from quiet so much later."""
 
-    def __init__(self, instruments: dict[int, Checked]) -> None:
+    def __init__(self, instruments: dict[int, Checked], pace: int = 1) -> None:
         self.instruments = instruments
+        self._behind_most_ns = _BEHIND_MOST_NS * pace
         self.violations: list[Violation] = []
         self.counts = dict.fromkeys(("records", "book_messages", "trades", "trades_backfilled", "gaps", "states"), 0)
         self.last_fault_ns = 0
@@ -266,7 +270,7 @@ class Checker:
         """What must hold at any time: no live book is behind, no other state lasts."""
         for instrument_id, checked in self.instruments.items():
             checked.sent_before.append((now_ns, checked.sent_id))
-            while checked.sent_before[0][0] < now_ns - _BEHIND_MOST_NS:
+            while checked.sent_before[0][0] < now_ns - self._behind_most_ns:
                 at_ns, sent_id = checked.sent_before.pop(0)
                 behind = checked.state == BookState.LIVE and checked.at_id < sent_id and checked.since_ns < at_ns
                 if behind and not checked.is_behind:

@@ -63,6 +63,7 @@ class Station:
         chance: Chance,
         *,
         seed: int,
+        pace: int = 1,
     ) -> None:
         self.agenda, self.venue, self.rules = agenda, venue, rules
         self.chance, self.log = chance, log
@@ -93,11 +94,12 @@ class Station:
         listings = {listing.instrument.symbol: listing for listing in venue.market.listings}
         self.checked = {
             self.ids[symbol]: Checked(
-                f"{symbol}.{rules.code}", listings[symbol], numbered=self.dialect.numbered, windowed=bool(self.depth)
+                f"{symbol}.{rules.code}", listings[symbol], numbered=self.dialect.numbered, windowed=bool(self.depth),
+                fetched=rules.backfill is not None,
             )
             for symbol in self.ids
-        }
-        self.checker = Checker(self.checked)
+        }  # fmt: skip
+        self.checker = Checker(self.checked, pace)
         by_index = [self.checked.get(self.ids.get(listing.instrument.symbol, -1)) for listing in venue.market.listings]
 
         def witness(step: Step) -> None:

@@ -40,6 +40,8 @@ RATE = 10
 """Orders a second of each venue."""
 INSTRUMENTS = 2
 
+# Orders a second of one instrument.
+_USUAL_RATE = RATE // INSTRUMENTS
 _CALM_NS = 150 * SECOND_NS
 _REST_NS = 5 * SECOND_NS
 _LOOK_NS = 5 * SECOND_NS
@@ -73,6 +75,8 @@ class World:
         lines = 2 if lines is None and faults.get("line_dead") else lines
         self.budgets = Budgets()
         self._hot_root = hot_root
+        # A silence shows by what is usual of a market: a slower one is given longer to be told from quiet.
+        self._pace = max(1, -(-_USUAL_RATE * instruments // rate))
         self._memory = 0
         self._heap = Heap()
         self.closed = False
@@ -97,7 +101,7 @@ class World:
             )
             chance = Chance(seeded(f"faults {seed} {name}"), faults, only)
             number = seeded(f"plant {seed} {name}").getrandbits(60)
-            self.stations.append(Station(self, venue, rules, settings, self._log, chance, seed=number))
+            self.stations.append(Station(self, venue, rules, settings, self._log, chance, seed=number, pace=self._pace))
         for station in self.stations:
             station.start()
             self.at(station.venue.next_ns(), station.move)
@@ -140,7 +144,7 @@ class World:
         for station in self.stations:
             station.chance.on = False
             station.mishaps.mend()
-        self.run(_CALM_NS / SECOND_NS)
+        self.run(self._pace * _CALM_NS / SECOND_NS)
         for station in self.stations:
             station.venue.market.running = False
         self.run(_REST_NS / SECOND_NS)

@@ -127,6 +127,17 @@ impl Pulse {
         self.last = if self.last > 0 { now } else { 0 };
     }
 
+    /// A snapshot that was asked for came: somebody is there, and the market's silence is counted from now on.
+    pub(super) fn answered(&mut self, now: Nanos) {
+        self.excuse(now);
+        self.rested = false;
+    }
+
+    /// Its rate is known, it was subscribed anew for its silence, and nothing whatever came since.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.is_learned() && self.remedies > 0 && self.rested
+    }
+
     /// A new beginning: nothing was subscribed, or the venue was closed.
     pub(super) fn rest(&mut self, now: Nanos) {
         self.excuse(now);
@@ -189,6 +200,17 @@ mod tests {
         (pulse.stale, pulse.remedies) = (true, 1);
         assert_eq!(pulse.beat(now + 13 * SECOND, 400), Beat::Return, "the venue's clock may have been wrong");
         assert_eq!((pulse.stale, pulse.remedies), (false, 0));
+    }
+
+    #[test]
+    fn a_snapshot_is_an_answer_and_no_news() {
+        let (mut pulse, now) = beating(|_| 100 * MILLISECOND, 1000);
+        pulse.remedies = 1;
+        pulse.rest(now + AFTER);
+        assert!(pulse.is_unanswered());
+        pulse.answered(now + 2 * AFTER);
+        assert!(!pulse.is_unanswered() && pulse.remedies == 1);
+        assert!(!pulse.is_silent(now + 3 * AFTER - 1, AFTER) && pulse.is_silent(now + 3 * AFTER, AFTER));
     }
 
     #[test]

@@ -164,6 +164,9 @@ impl Session {
         // A snapshot that was asked for is no news of the market's own.
         if !event.snapshot || self.instruments[slot as usize].sync.phase == Phase::Joined {
             self.beat(connection, slot, StreamName::Book, event.ts_event, out);
+        } else {
+            let line = self.line_of(connection);
+            self.instruments[slot as usize].pulses[line][StreamName::Book as usize].answered(self.now);
         }
         let (chain, checksum, ts_event) = (event.chain, event.checksum, event.ts_event);
         let mut priced = std::mem::take(&mut self.priced);

@@ -154,7 +154,7 @@ impl Session {
     fn look_at_data(&mut self, connection: Connection, out: &mut Out) {
         let line = self.line_of(connection);
         let stale_after = self.patience(connection);
-        let (mut learned, mut active, mut silent, mut tried) = (0, 0, Vec::new(), false);
+        let (mut learned, mut active, mut silent, mut quiet, mut tried) = (0, 0, Vec::new(), 0, false);
         let (mut last, mut longest) = (0, None);
         for (channel, plan) in self.plan.channels.iter().enumerate() {
             let Some(stream) = pulse_of(plan.stream).filter(|_| plan.route == connection as usize) else { continue };
@@ -166,14 +166,17 @@ impl Session {
                 active += 1;
                 (last, longest) = (pulse.last.max(last), pulse.longest().max(longest));
                 learned += usize::from(pulse.is_learned());
-                if pulse.is_silent(self.now, stale_after) {
+                let is_silent = pulse.is_silent(self.now, stale_after);
+                // What was subscribed anew and has brought nothing since is no sign that anybody is there.
+                quiet += usize::from(is_silent || pulse.is_unanswered());
+                if is_silent {
                     silent.push((slot, plan.stream));
                     tried |= pulse.remedies > 0;
                 }
             }
         }
         let mute = active > 0 && learned == 0 && self.is_mute(connection, stale_after, last, longest);
-        let most = silent.len() * 2 > learned;
+        let most = !silent.is_empty() && quiet * 2 > learned;
         if mute || (most && (learned > 1 || tried)) {
             let link = &mut self.links[connection as usize];
             link.mutes = link.mutes.saturating_add(1);

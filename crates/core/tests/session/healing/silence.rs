@@ -2,7 +2,7 @@
 
 use crate::driver::Rig;
 use crate::life::kraken_like;
-use crate::line::{LineDecoder, LineVenue};
+use crate::line::{self, LineDecoder, LineVenue};
 use tickplant_core::clock::{Nanos, MILLISECOND, SECOND};
 use tickplant_core::record::*;
 use tickplant_core::session::*;
@@ -142,6 +142,37 @@ fn a_connection_that_answers_pings_and_brings_nothing_is_ended() {
         assert!(rig.connects.len() < 6, "{}", rig.connects.len());
         rig.assert_derived_again(Box::new(LineDecoder));
     }
+}
+
+#[test]
+fn markets_that_fall_silent_one_after_the_other_are_the_connections_fault() {
+    // Nothing is acknowledged here, so that nobody misses the answers of a mute peer.
+    let symbols = ["AAA", "BBB", "CCC", "DDD"];
+    let (_, mut venue) = usual(&symbols);
+    venue.rule = Acknowledged::Data;
+    let book = line::book_plan(Continuity::None, true, Checksum::Kraken);
+    let mut plan = line::plan(Acknowledged::Data, book, &symbols);
+    plan.timing = usual(&symbols).0.timing;
+    // What the wait for a snapshot leads to is not asked here.
+    plan.timing.snapshot_within = 60 * SECOND;
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    for _ in 0..20 {
+        market(&mut rig, &symbols[2..], 100 * MILLISECOND);
+        market(&mut rig, &symbols[..2], 8 * SECOND);
+    }
+    rig.venue.mute = true;
+    // Half of them were subscribed anew before the others are silent by their rate: four times eight seconds.
+    rig.run(60 * SECOND);
+    assert_eq!(
+        rungs(&rig)[..3],
+        [(1, Rung::Resubscribe as u8), (2, Rung::Resubscribe as u8), (0, Rung::Reconnect as u8)]
+    );
+    assert_eq!(rig.closes.first().map(|close| close.1), Some(Reason::Silent));
+    rig.venue.mute = false;
+    market(&mut rig, &symbols, 60 * SECOND);
+    assert!((1..=4).all(|id| rig.summary(id).state == BookState::Live));
+    rig.assert_derived_again(Box::new(LineDecoder));
 }
 
 #[test]
