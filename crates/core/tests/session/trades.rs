@@ -74,6 +74,34 @@ fn a_late_trade_fills_its_hole() {
 }
 
 #[test]
+fn an_id_that_was_never_true_does_not_make_what_follows_late() {
+    for wrong in [20, 1 << 40, u64::MAX - 1] {
+        let mut rig = live();
+        rig.frame(0, "trade AAA 10 10 l");
+        rig.frame(0, format!("trade AAA {wrong} 11 l"));
+        for id in 11..=16 {
+            // Of the same moment as the wrong one, then later.
+            rig.frame(0, format!("trade AAA {id} {id} l"));
+        }
+        let ids: Vec<u64> = written(&rig).iter().map(|trade| trade.0).collect();
+        assert_eq!(ids, [10, wrong, 11, 12, 13, 14, 15, 16]);
+        let anew = (UNDEF_U64, UNDEF_U64);
+        let spans: Vec<_> = gaps(&rig).iter().map(|&(first, last, _, from)| ((first, last), from)).collect();
+        let late = |id| ((id, id), Repair::Late);
+        let told = [((11, wrong - 1), Repair::None), late(11), late(12), late(13), (anew, Repair::None)];
+        assert_eq!(spans, told, "{wrong}");
+        assert_eq!(rig.summary(1).counters.duplicates, 0);
+        rig.assert_derived_again(Box::new(LineDecoder));
+    }
+    // As the first id of all it leaves no hole that what follows could fill.
+    let mut rig = live();
+    rig.frame(0, format!("trade AAA {} 9 l", 1_u64 << 40));
+    (10..=15).for_each(|id| rig.frame(0, format!("trade AAA {id} {id} l")));
+    assert_eq!(written(&rig).iter().map(|trade| trade.0).collect::<Vec<_>>(), [1 << 40, 12, 13, 14, 15]);
+    assert_eq!(gaps(&rig), [(UNDEF_U64, UNDEF_U64, gaps(&rig)[0].2, Repair::None)]);
+}
+
+#[test]
 fn the_first_replay_is_flagged_and_a_later_one_fills_the_hole() {
     let mut rig = live();
     // Newest first, as some venues send it.

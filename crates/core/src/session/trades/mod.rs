@@ -19,6 +19,9 @@ use backfill::Job;
 const HOLES_MOST: usize = 64;
 /// So many known ids in a row without a new one: the venue has begun to count anew.
 const RESTART_AFTER: u32 = 100;
+/// So many trades in a row below the largest id and later than its trade: that id was never true, or the venue has begun
+/// to count anew.
+const LATER_MOST: u32 = 3;
 
 /// What the ids make of one trade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,7 @@ pub(super) struct TradeStream {
     ts_last: Nanos,
     holes: Vec<(u64, u64)>,
     duplicates_in_row: u32,
+    later_in_row: u32,
     /// It was unsubscribed: what is missing until the next trade was not wanted.
     pub(super) left: bool,
     /// `last` is of an earlier run: what is missing until the next trade was missed while nothing ran.
@@ -58,6 +62,7 @@ impl TradeStream {
             ts_last: UNDEF_U64,
             holes: Vec::new(),
             duplicates_in_row: 0,
+            later_in_row: 0,
             left: false,
             resumed: false,
             wanted: None,
@@ -77,11 +82,14 @@ impl TradeStream {
         spans
     }
 
-    /// Whether a trade of a known id is news all the same, being later than the last one (`before`): ids go with time, so
-    /// the venue began anew while nothing ran.
-    fn began_anew(&self, trade: &TradeEvent, before: Nanos) -> bool {
+    /// Whether a trade of a smaller id is what comes next all the same, being later than the trade of the largest
+    /// (`before`): ids go with time. After an earlier run one such trade tells, since the venue began anew while nothing ran.
+    /// Else it takes [`LATER_MOST`] in a row: what came between them and an id that was never true filled its hole.
+    fn began_anew(&mut self, trade: &TradeEvent, before: Nanos) -> bool {
         let dated = before != UNDEF_U64 && trade.ts_event != UNDEF_U64;
-        self.resumed && dated && trade.id <= self.last && trade.ts_event > before
+        let later = dated && trade.id <= self.last && trade.ts_event > before;
+        self.later_in_row = if later { self.later_in_row + 1 } else { 0 };
+        later && (self.resumed || self.later_in_row >= LATER_MOST)
     }
 
     /// Places a trade by its consecutive id and remembers it.
@@ -121,6 +129,7 @@ impl TradeStream {
 
     fn begin_anew(&mut self, id: u64) -> Place {
         self.holes.clear();
+        self.later_in_row = 0;
         self.last = id;
         Place::Restart
     }
