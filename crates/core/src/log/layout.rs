@@ -193,8 +193,11 @@ pub fn batch_at(bytes: &[u8], offset: usize, seed: Option<u32>) -> Option<Found>
 
 /// Walks the batches of a segment from its first, checking the chain where `check` is set. Ends as [`batch_at`] does.
 pub fn walk(bytes: &[u8], seed: u32, check: bool) -> impl Iterator<Item = Found> + '_ {
-    let mut offset = LINE;
-    let mut chain = seed;
+    walk_from(bytes, LINE, seed, check)
+}
+
+/// The same from the batch at `offset` on; `chain` is the CRC of the one before it.
+pub fn walk_from(bytes: &[u8], mut offset: usize, mut chain: u32, check: bool) -> impl Iterator<Item = Found> + '_ {
     std::iter::from_fn(move || {
         let found = batch_at(bytes, offset, check.then_some(chain))?;
         offset += found.head.stride();

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The state after the last message whose running maximum of event times is at most this. A message without an event
-    /// time has the maximum so far.
+    /// time has the maximum so far; before the first one that the venue gave, it counts by its receive time.
     pub at: Nanos,
     /// What was known then: messages received after this do not count.
     pub known_at: Nanos,
@@ -40,9 +40,10 @@ impl AsOf {
     }
 
     fn passes(&self, ts_event: Nanos, ts_recv: Nanos) -> bool {
-        let ts_event_max = match ts_event {
-            UNDEF_U64 => self.replica.ts_event_max(),
-            given => self.replica.ts_event_max().max(given),
+        let ts_event_max = match (ts_event, self.replica.ts_event_max()) {
+            (UNDEF_U64, 0) => ts_recv,
+            (UNDEF_U64, max) => max,
+            (given, max) => max.max(given),
         };
         ts_event_max > self.moment.at || (ts_recv != UNDEF_U64 && ts_recv > self.moment.known_at)
     }
@@ -129,8 +130,12 @@ fn book_of(log: &LogDir, lane: &str, instrument_id: u32, moment: Moment) -> Resu
     let checkpoints = Checkpoints::open(log, lane)?;
     let mut replica = Replica::default();
     if let Some(checkpoint) = newest_before(&checkpoints, end, moment.at, moment.known_at)? {
-        replica = restore_one(&checkpoint, instrument_id);
-        reader.seek_index(checkpoint.index)?;
+        let restored = restore_one(&checkpoint, instrument_id);
+        // A checkpoint knows the event times of its whole lane, of which this book may not have had any yet.
+        if restored.ts_event_max() > 0 || restored.last().ts_recv <= moment.at {
+            replica = restored;
+            reader.seek_index(checkpoint.index)?;
+        }
     }
     let ts_recv = if replica.is_joined() { replica.last().ts_recv } else { 0 };
     let mut as_of = AsOf { ts_recv, ..AsOf::new(replica, moment) };

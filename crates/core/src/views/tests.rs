@@ -108,6 +108,21 @@ fn as_of_stops_by_the_running_maximum_or_by_receive_time() {
 }
 
 #[test]
+fn a_snapshot_without_a_time_counts_by_its_receive_time_until_the_venue_gives_one() {
+    let reached = |at| {
+        let mut as_of = AsOf::new(Replica::default(), Moment { at, known_at: UNDEF_U64 });
+        let times = [(UNDEF_U64, 20), (UNDEF_U64, 21), (19, 25), (UNDEF_U64, 26)];
+        let of = |&(ts_event, ts_recv)| Level {
+            ts_event,
+            ts_recv,
+            ..level(Action::Clear, Side::None, (UNDEF_I64, 0), (UNDEF_I64, 0), F_LAST)
+        };
+        times.iter().map(of).take_while(|line| as_of.level(0, line)).count()
+    };
+    assert_eq!([18, 19, 20, 21].map(reached), [0, 0, 1, 4], "nothing was known before the first message");
+}
+
+#[test]
 fn a_status_tells_the_books_state() {
     let mut as_of = AsOf::new(Replica::default(), Moment { at: UNDEF_U64, known_at: 50 });
     let gap = Status { subject: Subject::Book as u8, current: BookState::Gap as u8, ts_recv: 40, ..Status::zeroed() };

@@ -2,9 +2,9 @@
 
 use super::super::control::Control;
 use super::super::dir::{segment_head, LanePaths};
-use super::super::layout::{batch_at, walk, BatchHead, SegmentHead, LINE};
+use super::super::layout::{batch_at, BatchHead, SegmentHead, LINE};
 use super::super::map::Mapping;
-use super::super::scan::scan_lane;
+use super::super::scan::{scan_lane_from, End, Ends};
 use super::super::{LogDir, LogError, StreamKind};
 use super::{BatchView, ReadError};
 use crate::clock::Nanos;
@@ -26,8 +26,8 @@ pub(crate) struct StreamReader {
     stream: StreamKind,
     pub(super) control: Option<Arc<Control>>,
     segment_bytes: u64,
-    /// Without a control page: where the archive's intact part ends.
-    archive_end: u64,
+    /// Without a control page: where the archive's intact part ends, of the journal and of the records.
+    archive_ends: Ends,
     archive_files: Vec<(u64, u64)>,
     number: u64,
     cursor: Option<Cursor>,
@@ -44,7 +44,7 @@ impl StreamReader {
             stream,
             control: None,
             segment_bytes: 0,
-            archive_end: 0,
+            archive_ends: (None, None),
             archive_files: Vec::new(),
             number: 0,
             cursor: None,
@@ -63,17 +63,15 @@ impl StreamReader {
     pub(crate) fn committed_index(&self) -> u64 {
         match &self.control {
             Some(control) => control.committed_index(self.stream),
-            None => self.archived_index().unwrap_or(self.next_index),
+            None => self.archive_end().map_or(self.next_index, |end| end.last.end_index()),
         }
     }
 
-    fn archived_index(&self) -> Option<u64> {
-        let (number, offset) =
-            (self.archive_end.checked_div(self.segment_bytes)?, self.archive_end % self.segment_bytes);
-        let map = Mapping::open_read_only(&self.paths.archive_segment(self.stream, number)).ok()?;
-        // SAFETY: these bytes lie within the archive's intact part, which does not change.
-        let bytes = unsafe { map.prefix(offset as usize) };
-        walk(bytes, 0, false).last().map(|found| found.head.end_index())
+    fn archive_end(&self) -> Option<&End> {
+        match self.stream {
+            StreamKind::Journal => self.archive_ends.0.as_ref(),
+            StreamKind::Records | StreamKind::Checkpoint => self.archive_ends.1.as_ref(),
+        }
     }
 
     /// Takes the control page as it is now, or without one the archive's end.
@@ -89,11 +87,9 @@ impl StreamReader {
         let files = self.archive_files()?;
         if self.control.is_none() && files != self.archive_files {
             self.archive_files = files;
-            let (journal, records) = scan_lane(&self.paths)?;
-            let scan = if self.stream == StreamKind::Journal { journal } else { records };
-            if let Some(end) = scan.end {
-                (self.segment_bytes, self.archive_end) = (end.segment_bytes, end.position());
-            }
+            let (journal, records) = scan_lane_from(&self.paths, self.archive_ends)?;
+            self.archive_ends = (journal.end, records.end);
+            self.segment_bytes = self.archive_end().map_or(self.segment_bytes, |end| end.segment_bytes);
             // The file that is being read may have grown and been left meanwhile.
             self.map_again()?;
         }
@@ -140,7 +136,10 @@ impl StreamReader {
 
     /// Position behind what may be read.
     fn limit(&self) -> u64 {
-        self.control.as_ref().map_or(self.archive_end, |control| control.committed(self.stream))
+        match &self.control {
+            Some(control) => control.committed(self.stream),
+            None => self.archive_end().map_or(0, End::position),
+        }
     }
 
     /// Whether there may be something to read, as far as one look at the control page tells.
