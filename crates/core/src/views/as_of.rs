@@ -1,7 +1,7 @@
 //! A book at a moment, by either clock.
 
 use super::checkpoint::{newest_before, restore_one};
-use super::lines::line_of;
+use super::lines::stream_of;
 use super::replica::Replica;
 use crate::clock::Nanos;
 use crate::log::{Checkpoints, LaneReader, LogDir, Position, ReadError};
@@ -112,7 +112,7 @@ pub fn book_at(
         if !found.replica.is_joined() {
             continue;
         }
-        let stream = line_of(&lane).map_or(lane.as_str(), |(stream, ..)| stream).to_owned();
+        let stream = stream_of(&lane).to_owned();
         let is_proven = found.is_written && found.replica.state() == BookState::Live as u8;
         let best = streams.get(&stream);
         if best.is_none_or(|(proven, ts_recv, ..)| (is_proven, found.ts_recv) > (*proven, *ts_recv)) {

@@ -4,7 +4,7 @@ use super::lanes::{LaneError, Lanes};
 use std::collections::VecDeque;
 use tickplant_core::clock::{Nanos, MILLISECOND};
 use tickplant_core::log::{BatchView, LogDir, ReadError};
-use tickplant_core::views::lines::{line_of, Given, Lines};
+use tickplant_core::views::lines::{line_of, stream_of, Given, Lines};
 
 /// While batches come, whether the other lines' writers live is asked so often at most, since that costs a call of the system.
 const ASK_EVERY: Nanos = 5 * MILLISECOND;
@@ -13,6 +13,8 @@ const ASK_EVERY: Nanos = 5 * MILLISECOND;
 struct Group {
     stream: String,
     lines: Lines,
+    /// The names of the lines' lanes, sorted, also of those that are still to be made.
+    names: Vec<String>,
     /// The lane of each line that there is.
     lanes: Vec<Option<usize>>,
     asked_at: Nanos,
@@ -27,11 +29,28 @@ pub struct Streams {
     taken: usize,
 }
 
-/// Whether the name is of a line whose stream is read as one: of a reader of every lane, or of several of the stream's lanes.
-pub fn is_one_of(name: &str, only: Option<&[String]>) -> bool {
-    let stream = |name: &str| line_of(name).map(|(stream, _, count)| (stream.to_owned(), count));
-    let Some(wanted) = stream(name) else { return false };
-    only.is_none_or(|only| only.iter().filter(|other| stream(other).as_ref() == Some(&wanted)).count() > 1)
+/// Whether what is read of a lane is one stream with other lanes: with its other lines, with the plain lane of a plant that
+/// was no line, where every lane is read or several of the stream's.
+fn is_one_of(name: &str, only: Option<&[String]>, lanes: &Lanes) -> bool {
+    let stream = stream_of(name);
+    let is_line = |other: &str| stream_of(other) == stream && line_of(other).is_some();
+    match only {
+        Some(only) => {
+            only.iter().filter(|other| stream_of(other) == stream).count() > 1 && only.iter().any(|o| is_line(o))
+        }
+        None => lanes.lanes.iter().any(|lane| is_line(&lane.name)),
+    }
+}
+
+/// The names of a stream's lanes: those that are open, and every line that their names speak of.
+fn names_of(stream: &str, lanes: &Lanes) -> Vec<String> {
+    let open = lanes.lanes.iter().map(|lane| lane.name.as_ref()).filter(|name| stream_of(name) == stream);
+    let mut names: Vec<String> = open.clone().map(str::to_owned).collect();
+    let counts = open.filter_map(line_of).map(|(.., count)| count);
+    names.extend(counts.flat_map(|count| (1..=count).map(move |line| format!("{stream}-line{line}of{count}"))));
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 impl Streams {
@@ -48,19 +67,70 @@ impl Streams {
         self.ready.is_empty()
     }
 
-    /// Adds a lane to its stream; gives the stream's number and the line's, and whether the stream is a new one.
-    pub fn add(&mut self, log: &LogDir, name: &str, lane: usize, kinds: &[u16]) -> Option<(usize, usize, bool)> {
-        let (stream, line, count) = line_of(name)?;
-        let found = self.groups.iter().position(|group| group.stream == stream && group.lanes.len() == count);
-        let number = found.unwrap_or_else(|| {
-            let lines = Lines::new(log, count, kinds);
-            self.groups.push(Group { stream: stream.to_owned(), lines, lanes: vec![None; count], asked_at: 0 });
-            self.groups.len() - 1
-        });
-        let group = &mut self.groups[number];
-        group.lines.open(line, name);
-        group.lanes[line] = Some(lane);
-        Some((number, line, found.is_none()))
+    /// Puts the lanes from number `from` on into the streams that they are of. Gives the streams that begin with them, or
+    /// begin anew since nothing had spoken of such a lane.
+    pub fn join(
+        &mut self,
+        log: &LogDir,
+        lanes: &mut Lanes,
+        from: usize,
+        only: Option<&[String]>,
+        kinds: &[u16],
+    ) -> Result<Vec<usize>, LaneError> {
+        let mut begun = Vec::new();
+        for number in from..lanes.lanes.len() {
+            let name = lanes.lanes[number].name.clone();
+            if !is_one_of(&name, only, lanes) {
+                continue;
+            }
+            let stream = stream_of(&name);
+            let names = names_of(stream, lanes);
+            let group = match self.groups.iter().position(|group| group.stream == stream) {
+                Some(group) if self.groups[group].names == names => group,
+                found => {
+                    let group = found.unwrap_or(self.groups.len());
+                    self.begin(group, stream, names, log, kinds)?;
+                    begun.push(group);
+                    group
+                }
+            };
+            self.place(group, lanes);
+        }
+        begun.dedup();
+        Ok(begun)
+    }
+
+    /// Begins a stream of these lanes; what it held until now is given.
+    fn begin(
+        &mut self,
+        group: usize,
+        stream: &str,
+        names: Vec<String>,
+        log: &LogDir,
+        kinds: &[u16],
+    ) -> Result<(), LaneError> {
+        let mut lines = Lines::new(log, names.len(), kinds);
+        names.iter().enumerate().for_each(|(line, name)| lines.open(line, name));
+        let fresh = Group { stream: stream.to_owned(), lines, lanes: vec![None; names.len()], names, asked_at: 0 };
+        if group == self.groups.len() {
+            self.groups.push(fresh);
+            return Ok(());
+        }
+        let lane = self.groups[group].lanes.iter().flatten().next().copied().unwrap_or(0);
+        self.with(group, lane, Lines::finish)?;
+        self.groups[group] = fresh;
+        Ok(())
+    }
+
+    /// Tells the open lanes of a stream their lines.
+    fn place(&mut self, group: usize, lanes: &mut Lanes) {
+        let Group { names, lanes: members, .. } = &mut self.groups[group];
+        for (number, lane) in lanes.lanes.iter_mut().enumerate() {
+            if let Ok(line) = names.binary_search_by(|name| name.as_str().cmp(&lane.name)) {
+                lane.line = Some((group, line));
+                members[line] = Some(number);
+            }
+        }
     }
 
     /// Takes in what is before where the reader begins in the lanes of a stream.

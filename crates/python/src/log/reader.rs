@@ -2,7 +2,7 @@
 
 use super::gather::{as_it_stands, pass_over, wanted_table, GatherError, Gathering, Selection};
 use super::lanes::{Lane, LaneError, Lanes, Next};
-use super::lines::{is_one_of, Streams};
+use super::lines::Streams;
 use super::waiter::{self, Doorbell};
 use crate::batch::table::table_named;
 use crate::batch::{unknown_schema, Batch};
@@ -274,7 +274,10 @@ impl Reader {
         end: Option<&BTreeMap<String, u64>>,
     ) -> Result<(), Failure> {
         let names = self.log.lanes().map_err(Failure::Log)?;
-        let mut joined = Vec::new();
+        let known = self.lanes.lanes.len();
+        // Whether lanes are read from a place within them.
+        let mut within: Vec<bool> = self.lanes.lanes.iter().map(|lane| lane.next_index() > 0).collect();
+        let mut failure = None;
         for name in names {
             let is_open = self.lanes.lanes.iter().any(|lane| lane.name.as_ref() == name);
             if is_open || self.only.as_ref().is_some_and(|only| !only.contains(&name)) {
@@ -286,40 +289,52 @@ impl Reader {
                 None => Position::First,
             };
             let end = end.and_then(|end| end.get(&name)).copied();
-            let stream = self.open_lane(&name, from, end).map_err(|error| Failure::Open(name, error))?;
-            joined.extend(stream.filter(|_| from != Position::First));
+            if let Err(error) = self.open_lane(&name, from, end) {
+                failure = Some(Failure::Open(name, error));
+                break;
+            }
+            within.push(from != Position::First);
         }
-        joined.dedup();
-        joined.into_iter().try_for_each(|stream| self.streams.prime(stream, &self.lanes).map_err(Failure::Lane))
+        let only = self.only.as_deref();
+        let begun = self.streams.join(&self.log, &mut self.lanes, known, only, &self.selection.kinds);
+        let begun = begun.map_err(Failure::Lane)?;
+        for number in known..self.lanes.lanes.len() {
+            self.open_books(number).map_err(|error| Failure::Lane((number, error)))?;
+        }
+        let is_within = |stream: &usize| {
+            let lanes = self.lanes.lanes.iter().zip(&within);
+            lanes.filter(|(lane, _)| lane.line.is_some_and(|line| line.0 == *stream)).any(|(_, within)| *within)
+        };
+        let mut begun = begun.into_iter().filter(is_within);
+        begun.try_for_each(|stream| self.streams.prime(stream, &self.lanes).map_err(Failure::Lane))?;
+        failure.map_or(Ok(()), Err)
     }
 
-    /// Opens a lane; of a line that begins a stream, gives the stream.
-    fn open_lane(&mut self, name: &str, from: Position, end: Option<u64>) -> Result<Option<usize>, ReadError> {
-        let mut reader = LaneReader::open_in(&self.log, name, from)?;
+    fn open_lane(&mut self, name: &str, from: Position, end: Option<u64>) -> Result<(), ReadError> {
+        let reader = LaneReader::open_in(&self.log, name, from)?;
         let end = end.unwrap_or(if self.follow { u64::MAX } else { reader.committed_index() });
-        let number = self.lanes.lanes.len();
-        let is_line = is_one_of(name, self.only.as_deref());
-        let line = is_line.then(|| self.streams.add(&self.log, name, number, &self.selection.kinds)).flatten();
-        let others = self
-            .lanes
-            .lanes
-            .iter()
-            .find(|lane| lane.line.is_some_and(|(stream, _)| Some(stream) == line.map(|line| line.0)));
-        let books = others.map_or(self.views.len(), |lane| lane.books);
+        self.lanes.lanes.push(Lane::new(Arc::from(name), reader, end, self.selection.end_time));
+        Ok(())
+    }
+
+    /// Has a lane's view derived from books: from its own, which are filled, or from those of the stream that it is a line of.
+    fn open_books(&mut self, number: usize) -> Result<(), ReadError> {
+        let (before, lanes) = self.lanes.lanes.split_at_mut(number);
+        let Some(lane) = lanes.first_mut() else { return Ok(()) };
+        let stream = |lane: &Lane| lane.line.map(|line| line.0);
+        let others = before.iter().find(|other| lane.line.is_some() && stream(other) == stream(lane));
+        lane.books = others.map_or(self.views.len(), |lane| lane.books);
         if let (Some(view), None) = (&self.selection.shape, others) {
             let mut fresh = Views::of(view.of_lane(self.views.len()));
             fresh.limit(self.selection.ids.as_deref());
-            if line.is_none() {
+            if lane.line.is_none() {
                 // The books of lines begin as a whole.
-                let index = reader.next_index();
-                checkpoint::prime(&self.log, &mut fresh, &mut reader, index)?;
+                let index = lane.reader.next_index();
+                checkpoint::prime(&self.log, &mut fresh, &mut lane.reader, index)?;
             }
             self.views.push(fresh);
         }
-        let mut lane = Lane::new(Arc::from(name), reader, end, self.selection.end_time);
-        (lane.books, lane.line) = (books, line.map(|(stream, line, _)| (stream, line)));
-        self.lanes.lanes.push(lane);
-        Ok(line.filter(|(.., is_new)| *is_new).map(|(stream, ..)| stream))
+        Ok(())
     }
 
     /// One look at the lanes: a batch, or why there is none.

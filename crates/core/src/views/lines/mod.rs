@@ -1,7 +1,7 @@
 //! Several processes that record the same as redundant lines (`run --line 1/2`), read as one stream.
 //!
-//! Each line has a lane of its own, and a lane's name says so: `kraken-line1of2`. A reader gives the batches of these lanes
-//! to [`Lines`] in the order in which it merges lanes, and gets back which parts of them belong to the one stream: trades by
+//! Each line has a lane of its own, and a lane's name says so: `kraken-line1of2`; `kraken` beside it is one line more. A
+//! reader gives the batches of these lanes to [`Lines`] in the order in which it merges lanes, and gets back which parts of them belong to the one stream: trades by
 //! their ids, through the same [`Arbiter`](crate::arbiter::Arbiter) as the lines inside of a session; books by following one
 //! line (`books`). It knows no clock: time is the receive time of what it is given,
 //! so the same batches in the same order give the same stream. Only that a line's writer is dead is told from outside.
@@ -45,6 +45,11 @@ pub fn line_of(lane: &str) -> Option<(&str, usize, usize)> {
     let (number, count) = line.split_once("of")?;
     let (number, count) = (number.parse::<usize>().ok()?, count.parse::<usize>().ok()?);
     (1..=count.min(LINES_MOST)).contains(&number).then(|| (stream, number - 1, count.min(LINES_MOST)))
+}
+
+/// The stream that a lane is a line of: a plain lane (`kraken`, of a plant that was no line) is one of its own name.
+pub fn stream_of(lane: &str) -> &str {
+    line_of(lane).map_or(lane, |(stream, ..)| stream)
 }
 
 /// Whether these numbers can be trusted to grow.

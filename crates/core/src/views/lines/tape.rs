@@ -5,7 +5,9 @@ use super::{Chain, BOUNDS};
 use crate::arbiter::{Arbiter, Place, Release, Seen, Span};
 use crate::clock::Nanos;
 use crate::log::BatchView;
-use crate::record::{Gap, Layout, Quote, Record, Trade, F_ALTERED, F_BACKFILL, UNDEF_U64};
+use crate::record::{
+    BookState, Gap, Layout, Quote, Reason, Record, Repair, Stream, Trade, F_ALTERED, F_BACKFILL, F_LAST, UNDEF_U64,
+};
 use std::collections::VecDeque;
 
 /// Holes that are remembered, so that what fills them late is given. The oldest is forgotten first.
@@ -101,16 +103,20 @@ impl Tape {
     }
 
     fn release(&mut self, now: Nanos, given: &mut Given) {
+        let mut unsaid = Vec::new();
         while let Some(release) = self.ids.release(now) {
             match release {
-                Release::Next((line, part)) => given.push(line, &part),
-                Release::Missing { first, last } => self.tell((first, last), given),
+                Release::Next((line, part)) => {
+                    unsaid.drain(..).for_each(|ids| self.tell_unsaid(ids, line, &part, given));
+                    given.push(line, &part);
+                }
+                Release::Missing { first, last } => self.tell((first, last), &mut unsaid, given),
             }
         }
     }
 
-    /// Gives what the lines said of ids that no line brought.
-    fn tell(&mut self, hole: Ids, given: &mut Given) {
+    /// Gives what the lines said of ids that no line brought; of some of them none may have said anything.
+    fn tell(&mut self, hole: Ids, unsaid: &mut Vec<Ids>, given: &mut Given) {
         let mut from = hole.0;
         loop {
             let rest = |(_, part): &(usize, BatchView)| {
@@ -122,21 +128,46 @@ impl Tape {
             else {
                 break;
             };
+            unsaid.extend((from < ids.0).then(|| (from, ids.0 - 1)));
             if let Some(gap) = part.lines().first().map(bytemuck::cast_ref::<_, Gap>) {
-                let count = u32::try_from(ids.1 - ids.0 + 1).unwrap_or(u32::MAX);
-                let gap = Gap { sequence: ids.0, last: ids.1, count, ..*gap };
-                let Layout { kind, number, .. } = Gap::LAYOUT;
-                given.push_made(by, part, (kind as u16, number), vec![*gap.bytes()]);
+                push_gap(gap, ids, by, part, given);
             }
             push_bounded(&mut self.told, (by, ids));
             self.missing.push(ids);
             from = ids.1.saturating_add(1);
         }
+        unsaid.extend((from <= hole.1).then_some((from, hole.1)));
         let surplus = self.missing.len().saturating_sub(HOLES_MOST);
         self.missing.drain(..surplus);
         self.untold.retain(|(_, part)| {
             part.lines().first().is_some_and(|line| bytemuck::cast_ref::<_, Gap>(line).last > hole.1)
         });
+    }
+
+    /// Gives a GAP of ids that lie between what different lines brought, which no line knew to be missing: one ended
+    /// before another began. `part` is the trade behind them.
+    fn tell_unsaid(&mut self, ids: Ids, line: usize, part: &BatchView, given: &mut Given) {
+        let Some(trade) = part.lines().first().map(bytemuck::cast_ref::<_, Trade>) else { return };
+        let gap = Gap {
+            ts_event: UNDEF_U64,
+            ts_recv: trade.ts_recv,
+            sequence: ids.0,
+            last: ids.1,
+            ts_end: trade.ts_event,
+            r#ref: UNDEF_U64,
+            instrument_id: trade.instrument_id,
+            venue: trade.venue,
+            stream: Stream::Trades as u8,
+            cause: Reason::TradeIdGap as u8,
+            flags: F_LAST,
+            repaired_from: Repair::None as u8,
+            reserved: 0,
+            state: BookState::Gap as u8,
+            count: 0,
+        };
+        push_gap(&gap, ids, line, part, given);
+        push_bounded(&mut self.told, (line, ids));
+        self.missing.push(ids);
     }
 
     /// Whether an id is missing; from now on it is not.
@@ -171,6 +202,14 @@ impl Tape {
     pub fn lost(&mut self, line: usize) {
         self.chains[line] = Chain::Unknown;
     }
+}
+
+/// Gives a GAP cut to these ids in place of `part`.
+fn push_gap(gap: &Gap, ids: Ids, line: usize, part: &BatchView, given: &mut Given) {
+    let count = u32::try_from(ids.1 - ids.0 + 1).unwrap_or(u32::MAX);
+    let gap = Gap { sequence: ids.0, last: ids.1, count, ..*gap };
+    let Layout { kind, number, .. } = Gap::LAYOUT;
+    given.push_made(line, part, (kind as u16, number), vec![*gap.bytes()]);
 }
 
 fn overlap(a: Ids, b: Ids) -> Option<Ids> {
