@@ -98,15 +98,21 @@ def test_a_book_at_a_moment_of_either_clock(stream):
 
 
 def check_moment(log, own, number, at, known_at):
-    maximum, last = 0, None
+    maximum, last, else_last = 0, None, []
     for message, end, books in own:
         # Messages of a book whose snapshot is not there yet change nothing, but their times count.
         if message.ts_event != UNDEF_U64:
             maximum = max(maximum, message.ts_event)
         if (at is not None and maximum > at) or (known_at is not None and message.ts_recv > known_at):
             break
+        if maximum:
+            else_last = []
+        elif at is not None and message.ts_recv > at:
+            # Before the venue's first time a message counts by its receive time, unless that time counts.
+            else_last.append(last)
         if books[number].joined:
             last = message, end, books[number]
+    last = else_last[0] if else_last else last
     levels, book = book_of(log, number, at=at, known_at=known_at)
     plain = PlainBook() if last is None else last[2]
     assert levels == [*map(list, plain.best())], (at, known_at)

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The state after the last message whose running maximum of event times is at most this. A message without an event
-    /// time has the maximum so far; before the first one that the venue gave, it counts by its receive time.
+    /// time has the maximum so far. Those before the venue's first one count where that does, else by their receive times.
     pub at: Nanos,
     /// What was known then: messages received after this do not count.
     pub known_at: Nanos,
@@ -28,24 +28,35 @@ impl Moment {
 pub struct AsOf {
     replica: Replica,
     moment: Moment,
+    /// Running maximum of the event times, also of messages that came before the first snapshot; 0 before the first.
+    ts_event_max: Nanos,
     /// Receive time of the last record that counted.
     ts_recv: Nanos,
+    /// What counts, and its receive time, where no event time comes that is not behind the moment.
+    else_known: Option<(Replica, Nanos)>,
     done: bool,
 }
 
 impl AsOf {
     /// Goes on from `replica`, whose messages all lie before the moment.
     pub fn new(replica: Replica, moment: Moment) -> Self {
-        Self { replica, moment, ts_recv: 0, done: false }
+        let ts_event_max = replica.ts_event_max();
+        Self { replica, moment, ts_event_max, ts_recv: 0, else_known: None, done: false }
     }
 
-    fn passes(&self, ts_event: Nanos, ts_recv: Nanos) -> bool {
-        let ts_event_max = match (ts_event, self.replica.ts_event_max()) {
-            (UNDEF_U64, 0) => ts_recv,
-            (UNDEF_U64, max) => max,
-            (given, max) => max.max(given),
-        };
-        ts_event_max > self.moment.at || (ts_recv != UNDEF_U64 && ts_recv > self.moment.known_at)
+    fn passes(&mut self, ts_event: Nanos, ts_recv: Nanos) -> bool {
+        if ts_event != UNDEF_U64 {
+            self.ts_event_max = self.ts_event_max.max(ts_event);
+        }
+        if self.ts_event_max > self.moment.at || (ts_recv != UNDEF_U64 && ts_recv > self.moment.known_at) {
+            return true;
+        }
+        if self.ts_event_max > 0 {
+            self.else_known = None;
+        } else if ts_recv > self.moment.at && self.else_known.is_none() {
+            self.else_known = Some((self.replica.clone(), self.ts_recv));
+        }
+        false
     }
 
     /// Takes a LEVEL record of the instrument; gives false when it lies behind the moment, as all later ones do.
@@ -74,18 +85,14 @@ impl AsOf {
         self.replica.interrupt();
     }
 
-    /// Receive time of the last record that counted; 0 where none did.
-    pub fn ts_recv(&self) -> Nanos {
-        self.ts_recv
-    }
-
     /// Records were lost: the book is unknown until its next snapshot.
     fn forget(&mut self) {
         self.replica.forget();
     }
 
-    pub fn into_replica(self) -> Replica {
-        self.replica
+    /// The book as it was, and the receive time of the last record that counted; 0 where none did.
+    pub fn into_found(self) -> (Replica, Nanos) {
+        self.else_known.unwrap_or((self.replica, self.ts_recv))
     }
 }
 
@@ -171,6 +178,6 @@ fn book_of(log: &LogDir, lane: &str, instrument_id: u32, moment: Moment) -> Resu
             break;
         }
     }
-    let (ts_recv, is_written) = (as_of.ts_recv(), is_written || reader.has_writer());
-    Ok(Found { replica: as_of.into_replica(), ts_recv, is_written })
+    let (replica, ts_recv) = as_of.into_found();
+    Ok(Found { replica, ts_recv, is_written: is_written || reader.has_writer() })
 }

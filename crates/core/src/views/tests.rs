@@ -108,18 +108,18 @@ fn as_of_stops_by_the_running_maximum_or_by_receive_time() {
 }
 
 #[test]
-fn a_snapshot_without_a_time_counts_by_its_receive_time_until_the_venue_gives_one() {
-    let reached = |at| {
+fn a_snapshot_without_a_time_counts_with_the_venues_first_one_else_by_its_receive_time() {
+    let known = |times: &[(u64, u64)], at| {
         let mut as_of = AsOf::new(Replica::default(), Moment { at, known_at: UNDEF_U64 });
-        let times = [(UNDEF_U64, 20), (UNDEF_U64, 21), (19, 25), (UNDEF_U64, 26)];
-        let of = |&(ts_event, ts_recv)| Level {
-            ts_event,
-            ts_recv,
-            ..level(Action::Clear, Side::None, (UNDEF_I64, 0), (UNDEF_I64, 0), F_LAST)
-        };
-        times.iter().map(of).take_while(|line| as_of.level(0, line)).count()
+        let clear = level(Action::Clear, Side::None, (UNDEF_I64, 0), (UNDEF_I64, 0), F_LAST);
+        let lines = times.iter().map(|&(ts_event, ts_recv)| Level { ts_event, ts_recv, ..clear });
+        let _ = lines.take_while(|line| as_of.level(0, line)).count();
+        as_of.into_found().1
     };
-    assert_eq!([18, 19, 20, 21].map(reached), [0, 0, 1, 4], "nothing was known before the first message");
+    let dated = [(UNDEF_U64, 20), (UNDEF_U64, 21), (19, 25), (UNDEF_U64, 26), (30, 31)];
+    assert_eq!([18, 19, 20, 30].map(|at| known(&dated, at)), [0, 26, 26, 31], "nothing was known before the first");
+    assert_eq!([19, 20, 23, 25].map(|at| known(&[(UNDEF_U64, 20), (UNDEF_U64, 24)], at)), [0, 20, 20, 24]);
+    assert_eq!([19, 22, 30].map(|at| known(&[(UNDEF_U64, 20), (30, 24)], at)), [0, 20, 24]);
 }
 
 #[test]
@@ -128,5 +128,5 @@ fn a_status_tells_the_books_state() {
     let gap = Status { subject: Subject::Book as u8, current: BookState::Gap as u8, ts_recv: 40, ..Status::zeroed() };
     assert!(as_of.status(&gap));
     assert!(!as_of.status(&Status { current: BookState::Live as u8, ts_recv: 51, ..gap }));
-    assert_eq!(as_of.into_replica().state(), BookState::Gap as u8);
+    assert_eq!(as_of.into_found().0.state(), BookState::Gap as u8);
 }
