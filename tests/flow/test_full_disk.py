@@ -75,29 +75,26 @@ async def lane(plant: Plant, hot: Path) -> dict[str, Any]:
     return found
 
 
-async def check_filling(plant: Plant, hot: Path) -> None:
-    """The disk is full: told, and memory takes what the disk does not, with nothing closed yet."""
+async def check_pause(plant: Plant, hot: Path, server: SimServer) -> None:
+    """The disk is full: told, and memory takes what it does not until that is used up too. Only then the feed is closed
+    with the reason, and stays so without taking more."""
 
     async def is_full() -> bool:
         return (await lane(plant, hot))["archive_state"] == "disk_full"
 
     await until(is_full)
-    await until(lambda: disk_records(plant))
-    assert [record.reason for record in disk_records(plant)] == [Reason.DISK_FULL]
-    assert not (await lane(plant, hot))["paused"]
-    assert (await all_live(plant, 2)) is not None
-
-
-async def check_pause(plant: Plant, hot: Path, server: SimServer) -> None:
-    """Memory is used up too: the feed is closed with the reason, and stays so without taking more."""
 
     async def is_paused() -> bool:
         return (await lane(plant, hot))["paused"]
 
     await until(is_paused)
     await until(lambda: server.connections("kraken") == 0)
-    closed = [record for record in disk_records(plant) if record.subject is Subject.CONNECTION]
-    assert [(record.reason, record.current) for record in closed] == [(Reason.DISK_FULL, ConnectionState.WAITING)]
+    full, *others = disk_records(plant)
+    assert (full.subject, full.reason) == (Subject.DISK, Reason.DISK_FULL)
+    [closed] = [record for record in others if record.subject is Subject.CONNECTION]
+    assert (closed.reason, closed.current) == (Reason.DISK_FULL, ConnectionState.WAITING)
+    meanwhile = plant.log.records(schema="levels", start=full.ts_recv, end=closed.ts_recv)
+    assert sum(map(len, meanwhile)) > 100
     assert {row["state"] for row in rows(await plant.summary()).values()} == {"CLOSED"}
     # Commands are kept, in their order.
     for _ in range(5):
@@ -152,7 +149,6 @@ async def test_a_full_disk_pauses_the_feed_and_heals(small_disk: Path, tmp_path:
         async with Plant(settings) as plant:
             await until(lambda: all_live(plant, 2, messages=1))
             ballast = fill(small_disk, 1 << 17)
-            await check_filling(plant, hot)
             await check_pause(plant, hot, server)
             ballast.unlink()
             await check_healed(plant, hot, server)

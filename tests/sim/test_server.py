@@ -126,7 +126,7 @@ async def test_the_end_is_a_close_frame() -> None:
 
 async def test_a_client_without_pongs_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Kraken, "ping_every_ns", SECOND_NS // 10)
-    monkeypatch.setattr(Kraken, "pong_within_ns", SECOND_NS)
+    monkeypatch.setattr(Kraken, "pong_within_ns", 5 * SECOND_NS)
     async with SimServer([kraken()]) as server, aiohttp.ClientSession() as session:
         address = server.addresses["kraken"].websocket
         async with session.ws_connect(address, autoping=False) as mute, session.ws_connect(address) as answering:

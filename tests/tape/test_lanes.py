@@ -130,7 +130,7 @@ def test_a_killed_router_leaves_a_readable_prefix_to_late_joiners(tmp_path):
             other.extend(worker.trades(Trade, places=[f"{log}#1@first"]))
         whole([first, other], len(first) + len(other))
         sent = server.clients()[0].trades
-        assert 3000 < len(first) + len(other) <= sent + 1000
+        assert 1000 < len(first) + len(other) <= sent + 1000
         # The next router takes the memory of the dead one over, and gives it back.
         after = subprocess.Popen(
             router(server, 2, "--log", log), stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
