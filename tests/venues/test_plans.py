@@ -89,7 +89,7 @@ def test_times_are_given_in_seconds_and_planned_in_nanoseconds():
 
 
 def test_unwanted_streams_have_no_channel():
-    plan = VENUES["BINANCE"].plan({"BTCUSDT": 1}, VenueSettings(streams=["trades"]))
+    plan = VENUES["BINANCE"].plan({"BTCUSDT": 1}, VenueSettings(streams=["trades"], rotate_every_s=0))
     assert [channel["stream"] for channel in plan["channels"]] == ["trades"]
     assert plan["instruments"][0]["streams"] == ["trades"]
 

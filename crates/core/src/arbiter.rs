@@ -310,34 +310,43 @@ enum Hole {
 #[derive(Debug)]
 pub struct Seen {
     lines: usize,
-    /// What was said lately, as its hash, and how often by each line; the oldest first.
-    recent: VecDeque<(u64, Vec<u32>)>,
+    /// What was said lately, as its hash; the oldest first.
+    recent: VecDeque<u64>,
+    /// How often each of them was said by each line.
+    counts: VecDeque<u32>,
     scores: Vec<Score>,
 }
 
 impl Seen {
     pub fn new(lines: usize) -> Self {
-        Self { lines, recent: VecDeque::new(), scores: vec![Score::default(); lines] }
+        Self { lines, recent: VecDeque::new(), counts: VecDeque::new(), scores: vec![Score::default(); lines] }
+    }
+
+    /// Nothing that was said until now will be said again.
+    pub fn forget(&mut self) {
+        self.recent.clear();
+        self.counts.clear();
     }
 
     /// Whether a line says something that no line has said so often before; `said` is its hash.
     pub fn is_news(&mut self, line: usize, said: u64) -> bool {
         let Some(score) = self.scores.get_mut(line) else { return false };
         // Copies come close behind each other, so the search begins with the youngest.
-        let found = self.recent.iter_mut().rfind(|(hash, _)| *hash == said);
-        let Some((_, counts)) = found else {
+        let Some(place) = self.recent.iter().rposition(|&hash| hash == said) else {
             if self.recent.len() >= SEEN_MOST {
                 self.recent.pop_front();
+                self.counts.drain(..self.lines);
             }
-            let mut counts = vec![0; self.lines];
-            counts[line] = 1;
-            self.recent.push_back((said, counts));
+            self.recent.push_back(said);
+            self.counts.extend((0..self.lines).map(|of_line| u32::from(of_line == line)));
             score.firsts += 1;
             return true;
         };
-        let most = counts.iter().copied().max().unwrap_or(0);
-        counts[line] = counts[line].saturating_add(1);
-        let news = counts[line] > most;
+        let counts = || place * self.lines..(place + 1) * self.lines;
+        let most = self.counts.range(counts()).copied().max().unwrap_or(0);
+        let Some(count) = self.counts.range_mut(counts()).nth(line) else { return false };
+        *count = count.saturating_add(1);
+        let news = *count > most;
         score.firsts += u64::from(news);
         score.copies += u64::from(!news);
         news

@@ -128,8 +128,9 @@ pub enum Event {
     Quote(QuoteEvent),
     Definition(DefinitionEvent),
     Answer(Answer),
-    /// A sign of life; `request` is set where it answers our ping.
+    /// A sign of life; `request` is set where it answers our ping, `symbol` where it is of one instrument's channel.
     Heartbeat {
+        symbol: Span,
         request: Option<u64>,
         ts_event: Nanos,
     },

@@ -136,7 +136,7 @@ impl Reader<'_, '_> {
             "TradeEvent" => self.trade().map(Event::Trade),
             "QuoteEvent" => self.quote().map(Event::Quote),
             "Answer" => self.answer().map(Event::Answer),
-            "Heartbeat" => Ok(Event::Heartbeat { request: self.get("request")?, ts_event: self.time()? }),
+            "Heartbeat" => Ok(Event::Heartbeat { symbol: 0..0, request: self.get("request")?, ts_event: self.time()? }),
             "Ping" => Ok(Event::Ping { reply: self.span("reply")? }),
             "Welcome" => Ok(Event::Welcome { authenticated: self.get("authenticated")? }),
             "AuthFailed" => Ok(Event::AuthFailed { text: self.span("text")? }),

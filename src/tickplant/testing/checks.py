@@ -4,7 +4,8 @@
 - a trade is recorded once and as it was, or its id lies in a GAP that nothing repaired; what was fetched later fills a
   GAP, in the venue's order, and no run of the plant forgets what was traded before it;
 - positions have no hole, receive times never decrease, messages end within their commit;
-- states follow each other, and none that is not live lasts;
+- states follow each other, and none that is not live lasts; a stream that was told silent is told to be back before
+  its next trade;
 - nothing that brings news is called silent.
 """
 
@@ -109,6 +110,9 @@ class Checked:
         """What the last whole book message by each connection brought the book to, where messages have no numbers."""
         self.followed: int | None = None
         """The connection whose book is to take over, until it does."""
+        self.silent: set[int] = set()
+        """Streams that were told to be silent and not to be back."""
+        self.traded_ns = 0
 
     def restarted(self, now_ns: int, ts_recv: int) -> None:
         """The plant begins anew: books are closed, and what was told lately of trades is fetched anew."""
@@ -116,6 +120,7 @@ class Checked:
         self.filled_last = 0
         self.uncarried.clear()
         self.said.clear()
+        self.silent.clear()
         self.followed = None
         self.resumed(ts_recv)
 
@@ -356,11 +361,16 @@ class Checker:
 
     def _trades(self, now_ns: int, data: bytes) -> None:
         for line in _LEVEL.iter_unpack(data):
-            _, ts_recv, _, price, size, ref, id_, _, _, _, flags, price_scale, size_scale, _, _ = line
+            ts_event, ts_recv, _, price, size, ref, id_, _, _, _, flags, price_scale, size_scale, _, _ = line
             self._received(now_ns, ts_recv, id_)
             self.counts["trades"] += 1
             self._open = None if flags & F_LAST else id_
             checked = self.instruments[id_]
+            # What is fetched or replayed says nothing of the stream, and what is not newer is no news.
+            is_live = not flags & (F_BACKFILL | F_SNAPSHOT) and ts_event > checked.traded_ns
+            if is_live and Stream.TRADES in checked.silent:
+                self.say(now_ns, "states", id_, f"trade {ref} came, and trades are still told to be silent")
+            checked.traded_ns = max(checked.traded_ns, ts_event)
             if ref in checked.trades:
                 self.say(now_ns, "trades", id_, f"trade {ref} is recorded twice")
             if ref > checked.truth.last_trade:
@@ -407,6 +417,10 @@ class Checker:
                 checked.followed = connection
             if subject == Subject.RECOVERY and current == Rung.RESUBSCRIBE and detail == Stream.BOOK:
                 checked.uncarried.add(connection)
+            if subject == Subject.INSTRUMENT and reason in (Reason.SILENT, Reason.RECOVERED):
+                if (detail in checked.silent) == (reason == Reason.SILENT):
+                    self.say(now_ns, "states", id_, f"stream {detail} is told {Reason(reason).name} twice in a row")
+                (checked.silent.add if reason == Reason.SILENT else checked.silent.discard)(detail)
             if subject != Subject.BOOK:
                 continue
             if previous != checked.state:

@@ -135,8 +135,8 @@ class Mishaps:
         return f"line {line + 1}"
 
     def _cut_all(self, notice: str | None) -> None:
-        """All connections end: those that rotate only where they are too old, and where there is a line to spare a
-        notice comes early enough to use it."""
+        """All connections end, or those that are too old where the world says at what age they rotate; where there is a
+        line to spare a notice comes early enough to use it."""
         station, now_ns = self._station, self._station.agenda.now_ns
         for wire in list(station.by_number.values()):
             if notice is not None:

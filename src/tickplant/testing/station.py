@@ -77,7 +77,9 @@ class Station:
         self.routes: list[str] = [route["url"] for route in plan["routes"]]  # type: ignore[attr-defined]
         lines = plan_lines(rules, settings)
         self.lines, self.lines_wanted = lines.copies, lines.wanted
-        self.rotate_ns = lines.rotate_every
+        self.rotate_ns = round((settings.rotate_every_s or 0) * SECOND_NS)
+        """The age that a world has its venues cut connections at, a while after the plant is to have replaced them; 0:
+        they cut them at any age."""
         self.depth = rules.depth(settings) if rules.book.truncate else 0
         self.clock = WallClock()
         self.wires: dict[int, Wire] = {}

@@ -30,6 +30,9 @@ from tickplant.venues.plan import (
 )
 from tickplant.venues.settings import VenueSettings
 
+ROTATE_EVERY_S = 23 * 3600
+"""Both markets end connections after 24 hours: by then another one has taken over, a tenth earlier at the most."""
+
 
 def stream_channel(stream: PlanStream, name: str) -> Channel:
     """A channel of Binance's stream names, lower case (`btcusdt@trade`). Both markets ask for them in the same way."""
@@ -96,6 +99,7 @@ class Binance(Venue):
     # The venue allows five, its pings and our pongs included.
     messages_per_second = 3
     connection_rate = Rate(300, 300)
+    rotate_every_s = ROTATE_EVERY_S
     # Request weight of an address a minute, of which a tenth is left to whatever else the user runs there.
     fetch_rate = Rate(5400, 60)
     depths = (5, 10, 20, 50, 100, 500, 1000, 5000)

@@ -12,7 +12,7 @@ trades are left out of REST: what is not served is told as a gap), and the weigh
 from __future__ import annotations
 
 from tickplant.venues.base import Definition, Venue
-from tickplant.venues.binance import parse_exchange_info, stream_channel
+from tickplant.venues.binance import ROTATE_EVERY_S, parse_exchange_info, stream_channel
 from tickplant.venues.limits import up_to
 from tickplant.venues.plan import BackfillPlan, BookPlan, Fetched, FetchedSnapshot, Rate, Route, Weights
 from tickplant.venues.settings import VenueSettings
@@ -43,6 +43,7 @@ class BinanceUsdm(Venue):
     # The venue allows ten, pings and pongs included.
     messages_per_second = 6
     connection_rate = Rate(300, 300)
+    rotate_every_s = ROTATE_EVERY_S
     # Request weight of an address a minute, of which a tenth is left to whatever else the user runs there.
     fetch_rate = Rate(2160, 60)
     depths = (5, 10, 20, 50, 100, 500, 1000)

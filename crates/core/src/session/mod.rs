@@ -37,7 +37,7 @@ pub use types::*;
 
 use crate::book::Book;
 use crate::clock::{Nanos, Rng, Steps};
-use crate::event::{Change, Decode, Decoded, Row, Span};
+use crate::event::{Change, Decode, Decoded, Event, Row, Span};
 use crate::record::{BookState, ConnectionState, Reason, Rung, Subject, SubscriptionState};
 use books::BookSync;
 use connection::Link;
@@ -99,6 +99,8 @@ pub struct Session {
     /// The rows of a message that have a price, where others are ignored.
     priced: Vec<Row>,
     order: Vec<usize>,
+    /// Trades of redundant lines that are next; empty between two inputs.
+    run: Vec<Event>,
 }
 
 /// Everything about one instrument.
@@ -121,8 +123,10 @@ struct Instrument {
     hashes: hashes::HashClock,
     ledger: coverage::Ledger,
     trades: TradeStream,
-    /// By line, then by [`StreamName`]: book, trades, ticker.
-    pulses: Vec<[pulse::Pulse; 3]>,
+    /// By line.
+    pulses: Vec<pulse::Pulses>,
+    /// A bit for each [`StreamName`] that was told to be silent, but for the book, whose state says so.
+    silent: u8,
     merge: Option<Box<lines::Merge>>,
     /// What was last tried to mend it.
     rung: Rung,
@@ -221,6 +225,7 @@ impl Session {
             changes: Vec::new(),
             priced: Vec::new(),
             order: Vec::new(),
+            run: Vec::new(),
         };
         session.begin_lines();
         for instrument in &instruments {
@@ -354,11 +359,9 @@ impl Session {
     }
 
     fn last_news(&self, instrument: &Instrument) -> Nanos {
-        let last = instrument.pulses.iter().flatten().map(|pulse| pulse.last).max().unwrap_or(0);
-        if last == 0 {
-            0
-        } else {
-            self.steps.stamp(last)
+        match instrument.last_news() {
+            0 => 0,
+            last => self.steps.stamp(last),
         }
     }
 

@@ -6,6 +6,7 @@
 //! Heartbeats and answered pings prove the connection and never the data.
 
 use super::types::StreamName;
+use super::Instrument;
 use crate::clock::Nanos;
 use crate::record::UNDEF_U64;
 
@@ -21,9 +22,39 @@ pub(super) const FEW_GAPS_LONG: u64 = 16;
 /// What may be quiet after all is waited for four times as long each time, so often at most.
 const PATIENCE_MOST: u8 = 6;
 
-/// The pulse of a stream among an instrument's; None for streams that have no rate.
-pub(super) fn pulse_of(stream: StreamName) -> Option<usize> {
-    matches!(stream, StreamName::Book | StreamName::Trades | StreamName::Ticker).then_some(stream as usize)
+impl Instrument {
+    /// The pulse of a stream on a line; None for streams that have no rate.
+    pub(super) fn pulse(&mut self, line: usize, stream: StreamName) -> Option<&mut Pulse> {
+        let pulses = self.pulses.get_mut(line)?;
+        match stream {
+            StreamName::Book => Some(&mut pulses.book),
+            StreamName::Trades => Some(&mut pulses.trades),
+            StreamName::Ticker => Some(&mut pulses.ticker),
+            StreamName::Heartbeat => Some(&mut pulses.heartbeat),
+            StreamName::Definitions => None,
+        }
+    }
+
+    /// Whether no line brings a stream of which one fell silent.
+    pub(super) fn is_silent_on_all(&mut self, stream: StreamName) -> bool {
+        (0..self.pulses.len()).all(|line| self.pulse(line, stream).is_none_or(|pulse| pulse.stale || pulse.last == 0))
+    }
+
+    /// When news of it last came; 0 before the first.
+    pub(super) fn last_news(&self) -> Nanos {
+        let of_line = |pulses: &Pulses| pulses.book.last.max(pulses.trades.last).max(pulses.ticker.last);
+        self.pulses.iter().map(of_line).max().unwrap_or(0)
+    }
+}
+
+/// What a line brings of one instrument.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pulses {
+    pub(super) book: Pulse,
+    trades: Pulse,
+    ticker: Pulse,
+    /// Of a heartbeat channel of its own, which is no news of the market.
+    heartbeat: Pulse,
 }
 
 /// One stream's signs of life.
@@ -138,12 +169,11 @@ impl Pulse {
         self.is_learned() && self.remedies > 0 && self.rested
     }
 
-    /// A new beginning: nothing was subscribed, or the venue was closed.
+    /// A new beginning: nothing was subscribed, or the venue was closed. A silence that was told lasts until news comes.
     pub(super) fn rest(&mut self, now: Nanos) {
         self.excuse(now);
         // A venue's clock that once ran ahead must not freeze the stream for good.
         self.newest = 0;
-        self.stale = false;
         self.rested = true;
     }
 }

@@ -32,8 +32,9 @@ impl Decode for Coinbase {
             b"ticker" => read_ticker(&message, out),
             // {"type":"heartbeat","sequence":90,"last_trade_id":20,"product_id":"BTC-USD","time":"2014-11-07T08:19:28.464459Z"}
             b"heartbeat" => {
-                let [time] = message.require(["time"])?;
-                out.events.push(Event::Heartbeat { request: None, ts_event: time.rfc3339("time")? });
+                let [symbol, time] = message.require(["product_id", "time"])?;
+                let (symbol, ts_event) = (symbol.name("product_id")?, time.rfc3339("time")?);
+                out.events.push(Event::Heartbeat { symbol, request: None, ts_event });
                 Ok(())
             }
             b"subscriptions" => read_subscriptions(&message, out),

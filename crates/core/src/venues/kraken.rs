@@ -38,7 +38,7 @@ impl Decode for Kraken {
             // {"channel":"heartbeat"}
             // {"channel":"balances","type":"update","data":[..],"sequence":2}   the private channel: a sign of life
             b"heartbeat" | b"balances" => {
-                out.events.push(Event::Heartbeat { request: None, ts_event: UNDEF_U64 });
+                out.events.push(Event::Heartbeat { symbol: 0..0, request: None, ts_event: UNDEF_U64 });
                 Ok(())
             }
             // {"channel":"status","type":"update","data":[{"version":"2.0.0","system":"online","api_version":"v2",
@@ -185,7 +185,7 @@ fn read_answer(message: &Value<'_>, out: &mut Decoded) -> Result<(), DecodeError
     let request = req_id.map(|id| id.unsigned("req_id")).transpose()?;
     let method = method.map_or(&b""[..], |method| method.text());
     if method == b"pong" {
-        out.events.push(Event::Heartbeat { request, ts_event: read_time(time_out)? });
+        out.events.push(Event::Heartbeat { symbol: 0..0, request, ts_event: read_time(time_out)? });
         return Ok(());
     }
     if !matches!(method, b"subscribe" | b"unsubscribe") {

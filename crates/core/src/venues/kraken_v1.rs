@@ -158,7 +158,7 @@ fn read_event(message: &Value<'_>, out: &mut Decoded) -> Result<(), DecodeError>
     let [event, request, error] = message.pick(["event", "reqid", "errorMessage"])?;
     let request = request.map(|id| id.unsigned("reqid")).transpose()?;
     let event = match event.map_or(&b""[..], |event| event.text()) {
-        b"heartbeat" | b"pong" => Event::Heartbeat { request, ts_event: UNDEF_U64 },
+        b"heartbeat" | b"pong" => Event::Heartbeat { symbol: 0..0, request, ts_event: UNDEF_U64 },
         b"systemStatus" => Event::Welcome { authenticated: false },
         b"subscriptionStatus" => return read_status(message, request, error, out),
         _ => match (request, error) {

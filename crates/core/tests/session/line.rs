@@ -117,7 +117,13 @@ fn read(frame: &[u8], words: &[&str], rest: &str, out: &mut Decoded) -> Option<(
             }
             return Some(());
         }
-        ("beat", _) => Event::Heartbeat { request: words.get(1).and_then(|id| id.parse().ok()), ts_event: UNDEF_U64 },
+        ("beat", 2) if words[1].parse::<u64>().is_err() => {
+            Event::Heartbeat { symbol: span_of(frame, words[1]), request: None, ts_event: UNDEF_U64 }
+        }
+        ("beat", _) => {
+            let request = words.get(1).and_then(|id| id.parse().ok());
+            Event::Heartbeat { symbol: 0..0, request, ts_event: UNDEF_U64 }
+        }
         ("hello", _) => Event::Welcome { authenticated: false },
         ("in", _) => Event::Welcome { authenticated: true },
         ("auth", _) => Event::AuthFailed { text: span_of(frame, rest) },
@@ -201,7 +207,7 @@ pub struct LineVenue {
     pub active: BTreeMap<(Connection, String, String), u32>,
     /// Answers nothing.
     pub mute: bool,
-    /// Never answers for these symbols.
+    /// Never answers for these symbols, or channels.
     pub mute_symbols: BTreeSet<String>,
     pub welcome: bool,
     pub token: Option<String>,
@@ -298,7 +304,7 @@ impl LineVenue {
 
     fn on_sub(&mut self, connection: Connection, id: &str, channel: &str, items: &str, lines: &mut Vec<String>) {
         let symbols: Vec<&str> = items.split(',').collect();
-        if self.mute || symbols.iter().any(|symbol| self.mute_symbols.contains(*symbol)) {
+        if self.mute || symbols.iter().chain([&channel]).any(|word| self.mute_symbols.contains(*word)) {
             return;
         }
         let bad = symbols.iter().any(|symbol| self.unknown.contains(*symbol));

@@ -108,9 +108,10 @@ fn tell(event: &Event, rows: &[Row], frame: &[u8]) -> String {
             answer.refusal.as_ref().map_or("-".to_owned(), text),
             answer.leaving
         ),
-        Event::Heartbeat { request, ts_event } => {
+        Event::Heartbeat { symbol, request, ts_event } => {
             format!(
-                "heartbeat request={} ts={}",
+                "heartbeat {}request={} ts={}",
+                if symbol.is_empty() { String::new() } else { text(symbol) + " " },
                 request.map_or("-".to_owned(), |id| id.to_string()),
                 optional(*ts_event)
             )

@@ -119,8 +119,9 @@ def _feed(importer: _native.Importer, symbols: list[str], entries: Iterable[Entr
 
 
 def import_plan(venue: Venue, instruments: dict[str, int], settings: VenueSettings | None = None) -> dict[str, object]:
-    """The venue's plan for a recording: nobody answers there, so the first data is the answer and no timer runs."""
-    plan = msgspec.convert(venue.plan(instruments, settings or VenueSettings()), Plan)
+    """The venue's plan for a recording: nobody answers there, so the first data is the answer and no timer runs.
+    Without settings it has no line in reserve."""
+    plan = msgspec.convert(venue.plan(instruments, settings or VenueSettings(rotate_every_s=0)), Plan)
     never = {name: NEVER_NS for name in Timing.__struct_fields__ if not name.startswith("backoff")}
     silent = msgspec.structs.replace(
         plan,

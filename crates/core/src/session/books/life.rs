@@ -115,7 +115,7 @@ impl Session {
         for slot in self.books_of(connection) {
             // A book that is silent for itself is not mended by what the connection says of others.
             let line = self.line_of(connection);
-            let silent = self.instruments[slot as usize].pulses[line][StreamName::Book as usize].stale;
+            let silent = self.instruments[slot as usize].pulses[line].book.stale;
             if to == BookState::Stale && self.survives(connection, slot, reason, out) {
                 continue;
             }

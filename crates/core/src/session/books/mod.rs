@@ -166,7 +166,7 @@ impl Session {
             self.beat(connection, slot, StreamName::Book, event.ts_event, out);
         } else {
             let line = self.line_of(connection);
-            self.instruments[slot as usize].pulses[line][StreamName::Book as usize].answered(self.now);
+            self.instruments[slot as usize].pulses[line].book.answered(self.now);
         }
         let (chain, checksum, ts_event) = (event.chain, event.checksum, event.ts_event);
         let mut priced = std::mem::take(&mut self.priced);
@@ -382,7 +382,7 @@ impl Session {
         sync.phase = Phase::Joined;
         sync.joined_at = now;
         sync.bounds = shadow::Bounds::of(&sync.book);
-        instrument.pulses.iter_mut().for_each(|pulses| pulses[StreamName::Book as usize].stale = false);
+        instrument.pulses.iter_mut().for_each(|pulses| pulses.book.stale = false);
         self.advance_merge(slot);
         if self.instruments[slot as usize].sync.state != BookState::Live {
             self.set_book(slot, BookState::Live, Reason::SnapshotJoined, UNDEF_I64, &[], out);

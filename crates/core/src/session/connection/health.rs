@@ -3,7 +3,7 @@
 use super::{Link, Session, MALFORMED_IN_ROW_MOST};
 use crate::clock::{Nanos, SECOND};
 use crate::record::{BookState, ConnectionState, Reason, Rung, Subject, UNDEF_I64, UNDEF_U64};
-use crate::session::pulse::{pulse_of, Beat, Pulse, FEW_GAPS_LONG};
+use crate::session::pulse::{Beat, Pulse, FEW_GAPS_LONG};
 use crate::session::records::{self, Fact};
 use crate::session::subscriptions::{expand, stream_number};
 use crate::session::symbols::Slot;
@@ -155,14 +155,21 @@ impl Session {
         let line = self.line_of(connection);
         let stale_after = self.patience(connection);
         let (mut learned, mut active, mut silent, mut quiet, mut tried) = (0, 0, Vec::new(), 0, false);
-        let (mut last, mut longest) = (0, None);
-        for (channel, plan) in self.plan.channels.iter().enumerate() {
-            let Some(stream) = pulse_of(plan.stream).filter(|_| plan.route == connection as usize) else { continue };
+        let (mut last, mut longest, mut unheard) = (0, None, Vec::new());
+        for channel in 0..self.plan.channels.len() {
+            let plan = &self.plan.channels[channel];
+            let (stream, here) = (plan.stream, plan.route == connection as usize);
             for slot in 0..self.instruments.len() as Slot {
-                if !self.brings(channel, slot) {
+                if !here || !self.brings(channel, slot) {
                     continue;
                 }
-                let pulse = &self.instruments[slot as usize].pulses[line][stream];
+                let Some(&mut pulse) = self.instruments[slot as usize].pulse(line, stream) else { continue };
+                if stream == StreamName::Heartbeat {
+                    if pulse.is_silent(self.now, stale_after) {
+                        unheard.push(slot);
+                    }
+                    continue;
+                }
                 active += 1;
                 (last, longest) = (pulse.last.max(last), pulse.longest().max(longest));
                 learned += usize::from(pulse.is_learned());
@@ -170,7 +177,7 @@ impl Session {
                 // What was subscribed anew and has brought nothing since is no sign that anybody is there.
                 quiet += usize::from(is_silent || pulse.is_unanswered());
                 if is_silent {
-                    silent.push((slot, plan.stream));
+                    silent.push((slot, stream));
                     tried |= pulse.remedies > 0;
                 }
             }
@@ -184,23 +191,39 @@ impl Session {
             for (slot, stream) in silent {
                 self.tell_silent(connection, slot, stream, out);
                 if tried {
-                    self.instruments[slot as usize].pulses[line][stream as usize].grow_patient(self.now, stale_after);
+                    self.with_pulse(connection, slot, stream, |pulse, now| pulse.grow_patient(now, stale_after));
                 }
             }
             self.climb(None, Some(connection), (Rung::Reconnect, Reason::Silent), out);
             return self.close(connection, Reason::Silent, text, out);
         }
-        for (slot, stream) in silent {
+        // What proves no market ends no connection: of heartbeats alone the rest may be well.
+        let unheard = unheard.into_iter().map(|slot| (slot, StreamName::Heartbeat));
+        for (slot, stream) in silent.into_iter().chain(unheard) {
             self.tell_silent(connection, slot, stream, out);
             self.climb(Some(slot), Some(connection), (Rung::Resubscribe, Reason::Silent), out);
-            let pulse = &mut self.instruments[slot as usize].pulses[line][stream as usize];
-            pulse.remedies = pulse.remedies.saturating_add(1);
             // Alone it has nobody to be told quiet from, so the next rung follows as soon as it may.
-            if !most {
-                pulse.grow_patient(self.now, stale_after);
-            }
+            let patient = !most || stream == StreamName::Heartbeat;
+            self.with_pulse(connection, slot, stream, |pulse, now| {
+                pulse.remedies = pulse.remedies.saturating_add(1);
+                if patient {
+                    pulse.grow_patient(now, stale_after);
+                }
+            });
             self.resubscribe(connection, slot, stream);
         }
+    }
+
+    /// Does something to the pulse of one stream on a connection; None where it has none.
+    fn with_pulse<T>(
+        &mut self,
+        connection: Connection,
+        slot: Slot,
+        stream: StreamName,
+        act: impl FnOnce(&mut Pulse, Nanos) -> T,
+    ) -> Option<T> {
+        let (now, line) = (self.now, self.line_of(connection));
+        self.instruments[slot as usize].pulse(line, stream).map(|pulse| act(pulse, now))
     }
 
     /// How long a silence on a connection may be: each life of it that ended in silence doubles that for the next, until one
@@ -235,25 +258,30 @@ impl Session {
     }
 
     fn tell_silent(&mut self, connection: Connection, slot: Slot, stream: StreamName, out: &mut Out) {
-        let (now, line) = (self.now, self.line_of(connection));
+        let told = self.with_pulse(connection, slot, stream, |pulse, now| {
+            let value = i64::try_from(now.saturating_sub(pulse.last)).unwrap_or(UNDEF_I64);
+            (value, std::mem::replace(&mut pulse.stale, true))
+        });
+        let Some((value, false)) = told else { return };
         let instrument = &mut self.instruments[slot as usize];
-        let pulse = &mut instrument.pulses[line][stream as usize];
-        let value = i64::try_from(now.saturating_sub(pulse.last)).unwrap_or(UNDEF_I64);
-        if std::mem::replace(&mut pulse.stale, true) {
-            return;
-        }
         instrument.counters.stales += 1;
         if !instrument.is_silent_on_all(stream) {
             // Another line goes on; a book that follows this one goes over to it when this one is subscribed anew.
             return;
         }
         if stream != StreamName::Book {
-            let (instrument_id, detail) = (instrument.id, stream_number(stream));
-            let fact = Fact { instrument_id, detail, value, ..Fact::new(Subject::Instrument, 0, 0, Reason::Silent) };
-            records::status(out, self.stamp(), &fact);
+            instrument.silent |= 1 << stream as u8;
+            self.tell_stream(slot, stream, Reason::Silent, value, out);
         } else if instrument.sync.state == BookState::Live {
             self.set_book(slot, BookState::Stale, Reason::Silent, value, &[], out);
         }
+    }
+
+    /// Tells that a stream without a state of its own fell silent, or brings news again.
+    fn tell_stream(&self, slot: Slot, stream: StreamName, reason: Reason, value: i64, out: &mut Out) {
+        let (instrument_id, detail) = (self.instruments[slot as usize].id, stream_number(stream));
+        let fact = Fact { instrument_id, detail, value, ..Fact::new(Subject::Instrument, 0, 0, reason) };
+        records::status(out, self.stamp(), &fact);
     }
 
     /// News of one stream of an instrument came. Call it before the message is taken, so that its records are of a live book.
@@ -265,22 +293,24 @@ impl Session {
         ts_event: Nanos,
         out: &mut Out,
     ) {
-        let line = self.line_of(connection);
-        let instrument = &mut self.instruments[slot as usize];
-        let beat = instrument.pulses[line][stream as usize].beat(self.now, ts_event);
-        if beat != Beat::Repeat {
+        let Some(beat) = self.with_pulse(connection, slot, stream, |pulse, now| pulse.beat(now, ts_event)) else {
+            return;
+        };
+        if beat != Beat::Repeat && stream != StreamName::Heartbeat {
             self.forgive(connection);
         }
-        if beat != Beat::Return {
-            return;
+        let instrument = &mut self.instruments[slot as usize];
+        let was_told = instrument.silent & (1 << stream as u8) != 0 && beat != Beat::Repeat;
+        if was_told {
+            // Whatever line it comes by.
+            instrument.silent &= !(1 << stream as u8);
+            self.tell_stream(slot, stream, Reason::Recovered, UNDEF_I64, out);
         }
         let instrument = &mut self.instruments[slot as usize];
-        instrument.rung = Rung::None;
-        if stream != StreamName::Book {
-            let (instrument_id, detail) = (instrument.id, stream_number(stream));
-            let fact = Fact { instrument_id, detail, ..Fact::new(Subject::Instrument, 0, 0, Reason::Recovered) };
-            records::status(out, self.stamp(), &fact);
-        } else if instrument.sync.state == BookState::Stale {
+        if beat == Beat::Return || was_told {
+            instrument.rung = Rung::None;
+        }
+        if beat == Beat::Return && stream == StreamName::Book && instrument.sync.state == BookState::Stale {
             self.set_book(slot, BookState::Live, Reason::Recovered, UNDEF_I64, &[], out);
         }
     }
@@ -289,8 +319,8 @@ impl Session {
     fn for_each_pulse(&mut self, connection: Connection, act: impl Fn(&mut Pulse)) {
         let line = self.line_of(connection);
         for plan in self.plan.channels.iter().filter(|plan| plan.route == connection as usize) {
-            let Some(stream) = pulse_of(plan.stream) else { continue };
-            self.instruments.iter_mut().for_each(|instrument| act(&mut instrument.pulses[line][stream]));
+            let pulses = self.instruments.iter_mut().filter_map(|instrument| instrument.pulse(line, plan.stream));
+            pulses.for_each(&act);
         }
     }
 

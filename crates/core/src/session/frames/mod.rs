@@ -94,7 +94,12 @@ impl Session {
                 }
             }
             Event::Answer(answer) => self.on_answer(connection, answer, told, out),
-            Event::Heartbeat { request, ts_event } => self.on_heartbeat(connection, *request, *ts_event, out),
+            Event::Heartbeat { symbol, request, ts_event } => {
+                self.on_heartbeat(connection, *request, *ts_event, out);
+                if let Some(slot) = self.receive(connection, StreamName::Heartbeat, told.text(symbol), out) {
+                    self.beat(connection, slot, StreamName::Heartbeat, *ts_event, out);
+                }
+            }
             Event::Ping { reply } => {
                 let reply = String::from_utf8_lossy(told.text(reply)).into_owned();
                 self.send(connection, reply, None, out);

@@ -12,7 +12,7 @@ mod spares;
 use super::books::HeldUpdate;
 use super::symbols::{Slot, NO_SLOT};
 use super::types::{Connection, Continuity, Out, Restart, Snapshot, StreamName};
-use super::{Instrument, Session};
+use super::Session;
 use crate::arbiter::{Arbiter, Bounds, Place, Release, Score, Seen, Span};
 use crate::clock::Nanos;
 use crate::event::{Chain, Event, QuoteEvent, TradeEvent};
@@ -179,11 +179,9 @@ impl Session {
     /// Gives what is held of an instrument and need not, or must not, wait any more.
     fn drain_held(&mut self, slot: Slot, out: &mut Out) {
         self.drain_book(slot, out);
-        let mut run = Vec::new();
+        let mut run = std::mem::take(&mut self.run);
         self.release_trades(slot, &mut run);
-        if !run.is_empty() {
-            self.write_trades(slot, run.iter(), out);
-        }
+        self.write_run(slot, run, out);
     }
 
     /// Gives up the holes that waited long enough, and moves spares and rotations on.
@@ -283,11 +281,11 @@ impl Session {
     /// Takes trades of one instrument by one of several lines.
     pub(super) fn merge_trades(&mut self, connection: Connection, slot: Slot, events: &[Event], out: &mut Out) {
         let (now, line, consecutive) = (self.now, self.line_of(connection), self.plan.trade_ids_consecutive);
-        let mut run = Vec::new();
+        let mut run = std::mem::take(&mut self.run);
         for event in events {
             let Event::Trade(trade) = event else { continue };
             let instrument = &mut self.instruments[slot as usize];
-            let Some(merge) = instrument.merge.as_deref_mut() else { return };
+            let Some(merge) = instrument.merge.as_deref_mut() else { break };
             let span = Span::new(trade.id, trade.id).filter(|_| consecutive && !trade.id_is_hash);
             let news = match span {
                 None => merge.loose.is_news(line, trade.id),
@@ -303,9 +301,16 @@ impl Session {
             }
             self.release_trades(slot, &mut run);
         }
+        self.write_run(slot, run, out);
+    }
+
+    /// Writes the trades that are next, and keeps their list's memory for those that follow.
+    fn write_run(&mut self, slot: Slot, mut run: Vec<Event>, out: &mut Out) {
         if !run.is_empty() {
             self.write_trades(slot, run.iter(), out);
+            run.clear();
         }
+        self.run = run;
     }
 
     fn release_trades(&mut self, slot: Slot, run: &mut Vec<Event>) {
@@ -338,6 +343,10 @@ impl Session {
             if place < merge.quote_newest {
                 return false;
             }
+            if place > merge.quote_newest && merge.quote_newest > 0 {
+                // Nobody said this before, and copies of what was said are older than it.
+                merge.quotes.forget();
+            }
             merge.quote_newest = place;
         }
         merge.quotes.is_news(line, said(quote))
@@ -349,13 +358,6 @@ impl Session {
         let merges = self.instruments.iter().filter_map(|instrument| instrument.merge.as_deref());
         merges.for_each(|merge| merge.add_scores(&mut scores));
         scores
-    }
-}
-
-impl Instrument {
-    /// Whether any line still brings a stream of which one fell silent.
-    pub(super) fn is_silent_on_all(&self, stream: StreamName) -> bool {
-        self.pulses.iter().all(|pulses| pulses[stream as usize].stale || pulses[stream as usize].last == 0)
     }
 }
 
@@ -371,15 +373,15 @@ fn span_of(rule: Continuity, chain: &Chain) -> Option<Span> {
 
 /// What a ticker says, as a hash.
 fn said(quote: &QuoteEvent) -> u64 {
-    let mut bytes = Vec::with_capacity(96);
-    bytes.extend_from_slice(&quote.sequence.to_le_bytes());
-    bytes.extend_from_slice(&quote.ts_event.to_le_bytes());
-    for side in [quote.bid, quote.ask] {
-        bytes.push(u8::from(side.is_some()));
-        for number in side.into_iter().flat_map(|(price, size)| [price, size]) {
-            bytes.extend_from_slice(&number.mantissa.to_le_bytes());
-            bytes.push(number.scale);
+    let mut words = [UNDEF_U64; 10];
+    (words[0], words[1]) = (quote.sequence, quote.ts_event);
+    let numbers =
+        [quote.bid, quote.ask].into_iter().flat_map(|side| [side.map(|side| side.0), side.map(|side| side.1)]);
+    for (pair, number) in words[2..].chunks_exact_mut(2).zip(numbers) {
+        if let Some(number) = number {
+            // A scale is never what stands for an absent side.
+            pair.copy_from_slice(&[number.mantissa as u64, u64::from(number.scale)]);
         }
     }
-    crate::event::hash_id(&bytes)
+    crate::event::hash_id(bytemuck::bytes_of(&words))
 }

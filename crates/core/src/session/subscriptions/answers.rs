@@ -4,7 +4,7 @@ use crate::clock::Nanos;
 use crate::event::{Answer, Event};
 use crate::record::{Reason, SubscriptionState};
 use crate::session::symbols::{Slot, NO_SLOT};
-use crate::session::types::{Acknowledged, Connection, Out};
+use crate::session::types::{Acknowledged, Connection, Out, StreamName};
 use crate::session::{Session, Told};
 
 /// The unanswered request that makes the connection anew; before it the venue is asked again. After it the subscription is
@@ -217,6 +217,8 @@ impl Session {
             pending.until = Nanos::MAX;
             let (id, channel, connection, leaving) = (pending.id, pending.channel, pending.connection, pending.leaving);
             let mut reconnect = false;
+            // Heartbeats of one instrument prove no market, so no other one suffers for them.
+            let matters = self.plan.channels[channel].stream != StreamName::Heartbeat || self.shapes[channel].whole;
             for slot in pending.slots.clone() {
                 let item = self.item_mut(channel, slot);
                 let waits = matches!(item.state, SubscriptionState::Requested | SubscriptionState::Leaving);
@@ -225,7 +227,7 @@ impl Session {
                 }
                 item.strikes = item.strikes.saturating_add(1);
                 item.alone = true;
-                reconnect |= item.strikes == STRIKES_TO_RECONNECT;
+                reconnect |= matters && item.strikes == STRIKES_TO_RECONNECT;
                 let to = match leaving {
                     true => SubscriptionState::Active,
                     false if item.strikes > STRIKES_TO_RECONNECT => SubscriptionState::Refused,

@@ -6,7 +6,6 @@ mod requests;
 use super::arrows::{self, SUBSCRIPTION_ARROWS};
 use super::books::BookSync;
 use super::coverage::Ledger;
-use super::pulse::pulse_of;
 use super::records::{self, Fact};
 use super::symbols::{Slot, NO_SLOT};
 use super::trades::TradeStream;
@@ -150,6 +149,7 @@ impl Session {
             self.symbols.add(plan.wire().as_bytes());
             let scales = (plan.price_scale, plan.size_scale);
             let merge = self.merge_of();
+            let lines = usize::from(self.plan.lines.copies.max(1));
             let rest_symbol = if plan.rest_symbol.is_empty() { plan.wire() } else { &plan.rest_symbol };
             self.instruments.push(Instrument {
                 id: plan.id,
@@ -166,7 +166,8 @@ impl Session {
                 hashes: Default::default(),
                 ledger: Ledger::new(plan.id, self.plan.coverage_every > 0),
                 trades: TradeStream::new(),
-                pulses: vec![Default::default(); usize::from(self.plan.lines.copies.max(1))],
+                pulses: vec![Default::default(); lines],
+                silent: 0,
                 merge,
                 rung: Rung::None,
                 definition: 0,
@@ -344,9 +345,9 @@ impl Session {
         }
         let plan = &self.plan.channels[channel];
         let (stream, connection) = (plan.stream, plan.route as Connection);
-        if let Some(pulse) = pulse_of(stream).filter(|_| slot != NO_SLOT) {
-            let line = self.line_of(connection);
-            self.instruments[slot as usize].pulses[line][pulse].rest(self.now);
+        if slot != NO_SLOT {
+            let (now, line) = (self.now, self.line_of(connection));
+            self.instruments[slot as usize].pulse(line, stream).into_iter().for_each(|pulse| pulse.rest(now));
         }
         let fact = Fact {
             instrument_id: if slot == NO_SLOT { 0 } else { self.instruments[slot as usize].id },

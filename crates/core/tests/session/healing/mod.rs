@@ -3,3 +3,4 @@
 mod budgets;
 mod ladder;
 mod silence;
+mod streams;

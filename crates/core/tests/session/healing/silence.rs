@@ -18,7 +18,7 @@ pub fn usual(symbols: &[&str]) -> (Plan, LineVenue) {
 }
 
 /// Lets each of these markets move ten times a second for so long; the frames come as the venue sends them.
-fn market(rig: &mut Rig, symbols: &[&str], duration: Nanos) {
+pub fn market(rig: &mut Rig, symbols: &[&str], duration: Nanos) {
     for _ in 0..duration / (100 * MILLISECOND) {
         for symbol in symbols {
             if let Some(frame) = rig.venue.change(symbol) {
