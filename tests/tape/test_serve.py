@@ -128,15 +128,19 @@ def test_a_broken_tape_is_told_with_its_line(tmp_path):
         TapeServer(file)
 
 
-def test_the_command_tells_what_it_sent():
+@pytest.mark.parametrize("ahead", [[], ["--ahead", "--no-handshake"]])
+def test_the_command_tells_what_it_sent(ahead):
     command = [sys.executable, "-m", "tickplant", "serve-tape", "--synthetic", "--rate", "max", "--port", "0"]
-    with subprocess.Popen([*command, "--trades", "500", "--json"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--trades", "500", "--json", *ahead], stdout=subprocess.PIPE, text=True
+    ) as process:
         url = json.loads(process.stdout.readline())["url"]
         with connect_blocking(url) as socket:
-            socket.recv()
-            socket.send('{"action":"auth","params":"KEY"}')
-            socket.send('{"action":"subscribe","params":"T.*"}')
-            assert [json.loads(socket.recv())[0]["status"] for _ in range(2)] == ["auth_success", "success"]
+            if not ahead:
+                socket.recv()
+                socket.send('{"action":"auth","params":"KEY"}')
+                socket.send('{"action":"subscribe","params":"T.*"}')
+                assert [json.loads(socket.recv())[0]["status"] for _ in range(2)] == ["auth_success", "success"]
             assert sum(len(json.loads(socket.recv())) for _ in range(4)) == 500
         events = [json.loads(process.stdout.readline())]
         while events[-1]["event"] != "left":

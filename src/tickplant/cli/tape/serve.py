@@ -17,15 +17,24 @@ from tickplant.tape.serve import ServedClient, TapeServer
 
 LOOK_EVERY_S = 0.1
 
+FileArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FILE|LOGDIR",
+        help="A saved tape: NDJSON of objects or of arrays, gzip or not; or the log that `route --record` made.",
+    ),
+]
+AheadOption = Annotated[
+    bool,
+    typer.Option(
+        "--ahead",
+        help="Render all of it first, so that sending costs least. With --rate max, --trades, --no-handshake.",
+    ),
+]
+
 
 def serve_tape(
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FILE|LOGDIR",
-            help="A saved tape: NDJSON of objects or of arrays, gzip or not; or the log that `route --record` made.",
-        ),
-    ] = None,
+    file: FileArgument = None,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="A market from a seed, without a file.")] = False,
     symbols: Annotated[int, typer.Option(min=1, max=200_000, help="Symbols of a synthetic market.")] = 6000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a synthetic market.")] = 7,
@@ -45,6 +54,7 @@ def serve_tape(
     no_handshake: Annotated[
         bool, typer.Option("--no-handshake", help="Data from the connection on, unasked, without a greeting.")
     ] = False,
+    ahead: AheadOption = False,
     one_market: Annotated[
         bool, typer.Option("--one-market", help="Clients join where the market is; otherwise each gets all of it.")
     ] = False,
@@ -77,6 +87,7 @@ def serve_tape(
             "key": key,
             "max_connections": max_connections,
             "no_handshake": no_handshake,
+            "ahead": ahead,
             "one_market": one_market,
             "close": close,
             "stamp": stamp,

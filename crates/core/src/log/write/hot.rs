@@ -147,7 +147,7 @@ impl HotStream {
     ) -> Result<(), LogError> {
         let kept = self.budget.bytes.load(Ordering::Relaxed) + self.segment_bytes > self.budget.max / 2;
         if kept && next.is_empty() {
-            next.extend(self.renew_oldest(&between));
+            next.extend(self.renew_oldest());
             self.ready.store(next.len(), Ordering::Relaxed);
         }
         self.fill_up(next, count, between)
@@ -155,13 +155,13 @@ impl HotStream {
 
     /// The oldest segment as the one behind the last; None where it is still wanted or somebody has it, and then it is gone
     /// like any other that memory forgets.
-    fn renew_oldest(&self, between: impl Fn()) -> Option<HotSegment> {
+    fn renew_oldest(&self) -> Option<HotSegment> {
         let number = locked(&self.list).back()?.number + 1;
         let HotSegment { number: old, map, .. } = self.forget_oldest()?;
         let (from, to) = (self.paths.hot_segment(self.kind, old), self.paths.hot_segment(self.kind, number));
         // The archiver may be writing the end of it just now.
         let map = Arc::into_inner(map);
-        match map.map(|map| (map.renew(&from, &to, between), map)) {
+        match map.map(|map| (map.renew(&from, &to), map)) {
             Some((Ok(true), map)) => Some(HotSegment { number, map: Arc::new(map), end: None }),
             _ => {
                 self.budget.give_back(self.segment_bytes);
@@ -380,6 +380,46 @@ mod tests {
         // The first segment is the reader's, whatever became of its name.
         assert_eq!(seen[&held].len(), 1, "{held} {seen:?}");
         assert!(first.lines().iter().all(|held| *held == line(0)));
+    }
+
+    /// What a writer that dies leaves is walked by the next one, to its end: it must not come upon what stood there before.
+    #[test]
+    fn a_segment_that_was_made_anew_shows_nothing_of_what_it_was() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let options = Options {
+            hot_root: Some(dir.path().join("hot")),
+            archive: false,
+            segment_bytes: 16 << 10,
+            hot_bytes_max: 256 << 10,
+            ..Options::default()
+        };
+        let log = LogDir::open(dir.path().join("log"), &options).unwrap();
+        let mut reader: Option<LaneReader> = None;
+        let (mut next, mut got) = (0u64, 0u64);
+        for run in 0..20u64 {
+            let mut writer = LaneWriter::open(&log, "lane", &options).unwrap();
+            assert_eq!(writer.next_index(), next, "run {run}");
+            for turn in 0..100 {
+                // Sizes that put heads and ends where there were others, and other things, before.
+                let lines: Vec<[u8; 64]> = (0..(run * 7 + turn * 5) % 61)
+                    .map(|number| bytemuck::cast([next + number, 1, 1, 1, 1, 1, 1, 1]))
+                    .collect();
+                while !writer.has_room(lines.len() * 64) {
+                    std::thread::yield_now();
+                }
+                writer.append(1, 1, &lines, 1, 1).unwrap();
+                writer.commit(1);
+                next += lines.len() as u64;
+                let reader = reader.get_or_insert_with(|| LaneReader::open_in(&log, "lane", Position::First).unwrap());
+                while let Some(batch) = reader.next().unwrap() {
+                    for line in batch.lines() {
+                        assert_eq!(bytemuck::pod_read_unaligned::<[u64; 8]>(line)[0], got);
+                        got += 1;
+                    }
+                }
+                assert_eq!(got, next);
+            }
+        }
     }
 
     #[test]

@@ -205,7 +205,8 @@ impl StreamWriter {
         }
     }
 
-    /// Finishes the open batch: length, CRC, head. The padding behind it is zero since the segment was made.
+    /// Finishes the open batch: length, CRC, head, and behind it zeros to the end of the next line. A segment that was made
+    /// anew holds old batches, and whoever walks it ends at a line that is empty.
     fn seal(&mut self, flags: u32) {
         let Some(Open { at, mut head }) = self.open.take() else { return };
         head.bytes = (self.offset - at - LINE) as u32;
@@ -216,7 +217,11 @@ impl StreamWriter {
         self.chain = head.crc;
         // SAFETY: as in `put`.
         unsafe { self.map.write(at, bytemuck::bytes_of(&head)) };
-        self.offset = self.offset.next_multiple_of(LINE);
+        let end = self.offset.next_multiple_of(LINE);
+        let empty = (end + LINE).min(self.size()) - self.offset;
+        // SAFETY: as in `put`.
+        unsafe { self.map.write(self.offset, &[0; 2 * LINE][..empty]) };
+        self.offset = end;
     }
 
     /// Finishes the turn. `journal`: the position that its last batch carries, where it is a record batch.
