@@ -96,3 +96,14 @@ def test_durations_and_times():
     texts = [duration_text(value) for value in (850, 41_000, 1_234_567, 3_400_000_000, -2_000_000)]
     assert texts == ["850 ns", "41 us", "1.2 ms", "3.4 s", "-2.0 ms"]
     assert clock_text(1_763_717_400_123_456_789) == "09:30:00.123"
+
+
+def test_it_shows_how_redundant_lines_do(view):
+    assert "line 1" not in view.render(100, 40).plain
+    score = {"firsts": 60, "copies": 20, "late_ns": 30_000_000, "holes": 2, "fills": 0, "doubted": 0}
+    other = {"firsts": 20, "copies": 0, "late_ns": 0, "holes": 0, "fills": 2, "doubted": 0}
+    lanes = {"kraken": {"lines": [score, other]}, "binance": {"lines": []}}
+    view.take_summary(summary(A=1) | {"lanes": lanes}, 3_000_000_000)
+    text = "kraken: line 1 75% first, copies 1.5 ms behind, 2 holes; line 2 25% first, 2 fills"
+    assert text in view.render(100, 40).plain
+    assert view.plain_lines()[-1] == text

@@ -100,6 +100,17 @@ def test_of_two_lanes_the_better_one_counts():
         assert found == [("COMPLETE", 0, 10, "one"), ("GAP", 10, 12, "one"), ("UNPROVEN", 12, 25, "two")]
 
 
+def test_what_a_line_lacked_and_another_had_is_a_gap_avoided():
+    with memory_directory() as path:
+        write(path, [line(Quality.COMPLETE, 0, 30, 30)], "kraken-line1of2")
+        away = [line(Quality.COMPLETE, 2, 10, 10), line(Quality.GAP, 12, 15, 15), line(Quality.COMPLETE, 15, 20, 20)]
+        log = write(path, away, "kraken-line2of2")
+        # From its first word to its last.
+        assert log.coverage(NAMES[0]).gap_avoided_ns == {Stream.BOOK: 5 * SECOND}
+        assert log.coverage(NAMES[0], START, START + 13 * SECOND).as_dict()["gap_avoided_seconds"] == {"BOOK": 3.0}
+        assert write(path, away, "binance").coverage(NAMES[0]).gap_avoided_ns == {Stream.BOOK: 5 * SECOND}
+
+
 intervals = st.lists(st.tuples(st.sampled_from(list(Quality)[:5]), st.integers(1, 50), st.integers(0, 20)), max_size=20)
 
 

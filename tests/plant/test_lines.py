@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tickplant.cli.run import parse_line
+from tickplant import config
+from tickplant.cli.run import parse_line, with_metrics
 from tickplant.errors import ConfigError
 from tickplant.plant import Line, lane_name
 from tickplant.venues.lines import Sharers, line_settings
@@ -47,3 +48,9 @@ def test_a_line_is_named_on_the_command_line() -> None:
     for text in ("0/2", "3/2", "2", "a/b", "1/9"):
         with pytest.raises(ConfigError, match="names no line"):
             parse_line(text)
+
+
+def test_each_serves_its_metrics_at_a_port_of_its_own() -> None:
+    usual, given = config.load(), config.load(flags={"metrics.port": 9500})
+    assert [with_metrics(usual, line).metrics.port for line in (None, Line(0, 2), Line(1, 2))] == [9090, 9090, 9091]
+    assert with_metrics(given, Line(1, 2)).metrics.port == 9500

@@ -65,7 +65,7 @@ def run(
     Example: tickplant run plant.toml --only kraken:1/4 --line 1/2
     """
     which = parse_line(line)
-    settings = with_metrics(load_settings(config, log=log, sets=sets))
+    settings = with_metrics(load_settings(config, log=log, sets=sets), which)
     if print_config:
         return _print_config(settings, json=json)
     settings = require_instruments(settings)
@@ -73,11 +73,15 @@ def run(
     return _record(settings, chosen, seconds, line=which, json=json)
 
 
-def with_metrics(settings: Config) -> Config:
-    """The settings of a whole plant: its metrics are served at the usual port where none is set."""
+def with_metrics(settings: Config, line: Line | None = None) -> Config:
+    """The settings of a whole plant: its metrics are served at the usual port where none is set.
+
+    Lines have a port each, 9090 and 9091: each tells of itself.
+    """
     if "metrics.port" in settings.origins:
         return settings
-    return replace(settings, metrics=replace(settings.metrics, port=METRICS_PORT))
+    port = METRICS_PORT + (line.line if line is not None else 0)
+    return replace(settings, metrics=replace(settings.metrics, port=port))
 
 
 def record(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tickplant.cli.common import rows_text, wrapped
-from tickplant.cli.view import latency_text
+from tickplant.cli.view import latency_text, line_texts
 
 COLUMNS = (
     "instrument",
@@ -73,6 +73,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         totals.append(f"{summary['gap_avoided_s']:.1f} gap seconds avoided by redundant lines")
     if backfilled := sum(row.get("trades_backfilled", 0) for row in summary["instruments"]):
         totals.append(f"{backfilled:,} missed trades back-filled over REST")
+    totals += line_texts(summary)
     totals.append(f"peak memory {summary['memory_peak_mb']} MB, {summary['memory_anonymous_mb']} MB anonymous")
     return f"{rows_text(rows)}\n\n{wrapped('; '.join(totals))}"
 

@@ -55,6 +55,8 @@ class View:
         self.latency = ""
         self.notices: dict[str, str] = {}
         """What is wrong now, by whom it concerns; shown at the foot."""
+        self.lines: list[str] = []
+        """How redundant lines do, a text a lane; shown at the foot."""
         self._taken_at: int | None = None
 
     def take_books(self, batch: Any) -> None:
@@ -83,6 +85,7 @@ class View:
             panel.rate = max(0.0, (row["messages"] - panel.messages) / passed) if passed else 0.0
             panel.messages, panel.state = row["messages"], row["state"]
         self.latency = latency_text(summary.get("latency_ns") or {})
+        self.lines = line_texts(summary)
 
     def render(self, width: int, height: int) -> Text:
         """The whole view as lines that fit: no line is wider, and there are no more of them than the height."""
@@ -98,17 +101,18 @@ class View:
         else:
             longest = max(map(len, self.panels), default=0)
             body = [compact_line(panel, width, longest) for panel in panels]
-        notices = [line for notice in self.notices.values() for line in wrap(notice, width)]
-        foot = [Text(line, style="yellow") for line in notices[: max(0, height - 3)]]
+        notices = [Text(line, style="yellow") for notice in self.notices.values() for line in wrap(notice, width)]
+        scores = [Text(line, style="dim") for text in self.lines for line in wrap(text, width)]
+        foot = [*notices, *scores][: max(0, height - 3)]
         lines = [self._header(width), *body[: max(0, height - 2 - len(foot))], *foot][: max(1, height - 1)]
         for line in lines:
             line.truncate(width)
         return Text("\n", no_wrap=True, end="").join(lines)
 
     def plain_lines(self) -> list[str]:
-        """A line an instrument, for pipes."""
+        """A line an instrument, for pipes, and one a lane of redundant lines."""
         longest = max(map(len, self.panels), default=0)
-        return [compact_line(panel, 200, longest).plain.rstrip() for panel in self.panels.values()]
+        return [compact_line(panel, 200, longest).plain.rstrip() for panel in self.panels.values()] + self.lines
 
     def _header(self, width: int) -> Text:
         live = sum(panel.state == "LIVE" for panel in self.panels.values())
@@ -216,6 +220,25 @@ def short(number: str) -> str:
 def latency_text(latency: Mapping[str, int | None]) -> str:
     """`p50 41 us  p99 117 us` of quantiles in ns; empty where none were measured."""
     return "  ".join(f"{name} {duration_text(value)}" for name, value in latency.items() if value is not None)
+
+
+def line_texts(summary: Mapping[str, Any]) -> list[str]:
+    """How the redundant lines of each lane do, for people: what part of all each brought first, how far its copies were
+    behind on the average, and the holes in what it brought. Nothing of lanes that have one line."""
+    texts = []
+    for name, lane in summary.get("lanes", {}).items():
+        scores = lane.get("lines", [])
+        firsts = sum(score["firsts"] for score in scores)
+        parts = []
+        for number, score in enumerate(scores, 1):
+            facts = [f"line {number} {100 * score['firsts'] // max(firsts, 1)}% first"]
+            if score["copies"]:
+                facts.append(f"copies {duration_text(score['late_ns'] // score['copies'])} behind")
+            facts += [f"{score[kind]:,} {kind}" for kind in ("holes", "fills", "doubted") if score[kind]]
+            parts.append(", ".join(facts))
+        if len(scores) > 1:
+            texts.append(f"{name}: {'; '.join(parts)}")
+    return texts
 
 
 def duration_text(nanoseconds: int) -> str:

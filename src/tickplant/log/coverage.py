@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from os import PathLike
 from typing import Any, Final
@@ -70,6 +70,10 @@ class CoverageLedger:
     start: int
     end: int
     intervals: tuple[Interval, ...]
+    gap_avoided_ns: Mapping[Stream, int] = field(default_factory=dict)
+    """How long lines that are processes of their own (`run --line`) lacked what another had, in all, each from its
+    first word to its last: what a line that is dead now has missed counts once it is back. Lines inside of one plant
+    are one lane, whose own account says it."""
 
     def __iter__(self) -> Iterator[Interval]:
         return iter(self.intervals)
@@ -150,11 +154,14 @@ class CoverageLedger:
                 stream.name: {q.name: ns / SECOND_NS for q, ns in self.nanoseconds(stream).items() if ns}
                 for stream in self.streams()
             },
+            "gap_avoided_seconds": {stream.name: ns / SECOND_NS for stream, ns in self.gap_avoided_ns.items()},
             "intervals": [interval.as_dict() for interval in self.intervals],
         }
 
 
-def of_rows(instrument: str, start: int | None, end: int | None, rows: list[tuple[Any, ...]]) -> CoverageLedger:
+def of_rows(
+    instrument: str, start: int | None, end: int | None, rows: list[tuple[Any, ...]], avoided: Mapping[int, int]
+) -> CoverageLedger:
     """The ledger of the native module's rows. A bound that was not asked for is where the intervals begin or end."""
     intervals = tuple(
         Interval(
@@ -173,7 +180,7 @@ def of_rows(instrument: str, start: int | None, end: int | None, rows: list[tupl
     )
     begin = min((interval.start for interval in intervals), default=0) if start is None else start
     finish = max((interval.end for interval in intervals), default=begin) if end is None else end
-    return CoverageLedger(instrument, begin, finish, intervals)
+    return CoverageLedger(instrument, begin, finish, intervals, {Stream(one): ns for one, ns in avoided.items()})
 
 
 def word(quality: Quality) -> str:

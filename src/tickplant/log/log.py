@@ -173,7 +173,8 @@ class Log:
         """
         first = None if start is None else to_nanos(start)
         last = None if end is None else to_nanos(end)
-        return of_rows(instrument, first, last, self._directory.coverage(self._id_of(instrument), first, last))
+        rows, avoided = self._directory.coverage(self._id_of(instrument), first, last)
+        return of_rows(instrument, first, last, rows, avoided)
 
     def _id_of(self, instrument: str) -> int:
         numbers = {name: number for number, name in self._directory.instruments()}

@@ -79,7 +79,7 @@ def compare(found: Stream, true: Stream, names: list[str]) -> int:
         assert ours == theirs, name
         assert list(ours) == sorted(ours)
         compared += len(ours)
-        if name.endswith(".BINANCE"):
+        if name.endswith((".BINANCE", ".BINANCE_USDM")):
             compare_numbered(name, found, true)
         else:
             compare_followed(name, found.states[name], true.states[name])

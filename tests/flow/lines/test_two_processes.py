@@ -1,4 +1,4 @@
-"""Two processes that are the lines of a venue: a reader of their log sees one stream, whichever of them is killed.
+"""Processes that are the lines of a venue: a reader of their log sees one stream, whichever of them is killed.
 
 The processes get SIGKILL in turn while a reader follows. What it was given, and what is read of the log afterwards in
 either order, is held against the log of a plant that was left alone on the same venues: the same trades once each, no
@@ -25,25 +25,26 @@ from tests.flow.conftest import all_live, process, settings_for, simulated, unti
 from tests.flow.lines.streams import SCHEMAS, Stream, compare
 
 from tickplant import Log, Plant
+from tickplant.clock import SECOND_NS
 from tickplant.log import Log as LogType
 from tickplant.records import F_LAST
 from tickplant.sim import SimServer
 
-NAMES = ["kraken", "binance"]
+CODES = ["kraken", "binance"]
 BATCHES_A_PIECE = 40
 
 
-def line_process(settings: dict[str, object], line: int) -> AbstractAsyncContextManager[Process]:
-    """`tickplant run --line i/2`."""
+def line_process(settings: dict[str, object], line: str) -> AbstractAsyncContextManager[Process]:
+    """`tickplant run --line i/n`."""
     options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    command = ["-m", "tickplant", "run", "--line", f"{line}/2", *options]
+    command = ["-m", "tickplant", "run", "--line", line, *options]
     return process(*command, stdout=asyncio.subprocess.DEVNULL)
 
 
-def line_settings(server: SimServer, log: Path) -> dict[str, object]:
-    """What both processes are told."""
+def line_settings(server: SimServer, codes: list[str], log: Path) -> dict[str, object]:
+    """What all processes are told."""
     given: dict[str, object] = {"log.path": log, "log.segment_bytes": 1 << 18, "log.hot_bytes_max": 8 << 20}
-    for code in NAMES:
+    for code in codes:
         given |= {
             f"venue.{code}.url": server.addresses[code].websocket,
             f"venue.{code}.rest_url": server.addresses[code].http,
@@ -52,9 +53,8 @@ def line_settings(server: SimServer, log: Path) -> dict[str, object]:
     return given | {"metrics.port": 0}
 
 
-def speaks(log: Path, line: int, since: dict[str, int], names: list[str]) -> bool:
-    """A line gave each book, and some messages behind it: it is no longer behind the other line."""
-    lanes = [f"{code}-line{line}of2" for code in NAMES]
+def speaks(log: Path, lanes: list[str], since: dict[str, int], names: list[str]) -> bool:
+    """A line gave each book, and some messages behind it: it is no longer behind the other lines."""
     if not (log / "log.json").exists() or not {*lanes} <= {*Log.open(log).lanes()}:
         return False
     start = {lane: since.get(lane, 0) for lane in lanes}
@@ -63,18 +63,19 @@ def speaks(log: Path, line: int, since: dict[str, int], names: list[str]) -> boo
     return all(seen[name] > 3 for name in names)
 
 
-async def run_line_kills(path: Path, kills: int) -> dict[str, Any]:
+async def run_line_kills(path: Path, kills: int, codes: list[str], count: int = 2) -> dict[str, Any]:
     """Kills the lines in turn while a reader follows, and starts each again but the last."""
     chance, log = random.Random(kills), path / "log"
+    lanes = {line: [f"{code}-line{line}of{count}" for code in codes] for line in range(1, count + 1)}
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(simulated(NAMES, rate=200))
-        names = [f"{symbol}.{code.upper()}" for code in NAMES for symbol in server.venue(code).symbols]
-        lone = await stack.enter_async_context(Plant(settings_for(server, NAMES, path / "alone")))
+        server = await stack.enter_async_context(simulated(codes, rate=200))
+        names = [f"{symbol}.{code.upper()}" for code in codes for symbol in server.venue(code).symbols]
+        lone = await stack.enter_async_context(Plant(settings_for(server, codes, path / "alone")))
         await until(lambda: all_live(lone, len(names)))
-        given = line_settings(server, log)
-        lines = {line: await stack.enter_async_context(line_process(given, line)) for line in (1, 2)}
-        for line in lines:
-            await until(lambda line=line: speaks(log, line, {}, names))
+        given = line_settings(server, codes, log)
+        lines = {line: await stack.enter_async_context(line_process(given, f"{line}/{count}")) for line in lanes}
+        for of_line in lanes.values():
+            await until(lambda of_line=of_line: speaks(log, of_line, {}, names))
         live, records = Stream(), Log.open(log).records(schema=SCHEMAS, follow=True)
 
         async def tail() -> None:
@@ -83,15 +84,15 @@ async def run_line_kills(path: Path, kills: int) -> dict[str, Any]:
 
         tailing = asyncio.create_task(tail())
         for kill in range(kills):
-            line = kill % 2 + 1
+            line = kill % count + 1
             lines[line].send_signal(signal.SIGKILL)
             await lines[line].wait()
             since = Log.open(log).position()
             if kill == kills - 1:
                 break
             await asyncio.sleep(chance.uniform(0, 0.2))
-            lines[line] = await stack.enter_async_context(line_process(given, line))
-            await until(lambda line=line, since=since: speaks(log, line, since, names))
+            lines[line] = await stack.enter_async_context(line_process(given, f"{line}/{count}"))
+            await until(lambda line=line, since=since: speaks(log, lanes[line], since, names))
         server.running(False)
 
         async def is_quiet() -> bool:
@@ -103,7 +104,14 @@ async def run_line_kills(path: Path, kills: int) -> dict[str, Any]:
         await until(is_quiet)
         assert not tailing.done(), tailing.exception()
         tailing.cancel()
-        return {"kills": kills, "compared": compare_all(live, lone.log, Log.open(log), names)}
+        assert live.lanes == {lane for of_line in lanes.values() for lane in of_line}
+        avoided = [sum(Log.open(log).coverage(name).gap_avoided_ns.values()) for name in names]
+        assert all(avoided)
+        return {
+            "kills": kills,
+            "compared": compare_all(live, lone.log, Log.open(log), names),
+            "gap_avoided_s": round(sum(avoided) / SECOND_NS, 1),
+        }
 
 
 def books_of(log: LogType, name: str) -> tuple[Any, ...]:
@@ -131,19 +139,23 @@ def compare_all(live: Stream, lone: LogType, log: LogType, names: list[str]) -> 
     compared = {
         order: compare(Stream().take(log.records(schema=SCHEMAS, order=order)), true, names) for order in orders
     }
-    assert live.lanes == {f"{code}-line{line}of2" for code in NAMES for line in (1, 2)}
     resumed = compare(Stream().take(in_pieces(log)), true, names)
     return compared | {"live": compare(live, true, names), "resumed": resumed}
 
 
 async def test_two_kills_of_lines(tmp_path: Path) -> None:
-    figures = await run_line_kills(tmp_path, 2)
+    figures = await run_line_kills(tmp_path, 2, CODES)
     assert min(figures["compared"].values()) > 200
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(1800)
-async def test_twenty_kills_of_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    figures = await run_line_kills(tmp_path, 20)
+@pytest.mark.parametrize(
+    ("kills", "codes", "count"), [(20, CODES, 2), (9, ["kraken", "binance_usdm"], 3)], ids=["two", "three"]
+)
+async def test_many_kills_of_lines(
+    tmp_path: Path, kills: int, codes: list[str], count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = await run_line_kills(tmp_path, kills, codes, count)
     with capsys.disabled():
-        print(json.dumps({"test": "twenty kills of lines", **figures}))
+        print(json.dumps({"test": f"kills of {count} lines", "venues": codes, **figures}))

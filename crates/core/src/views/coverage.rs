@@ -3,6 +3,7 @@
 //! The result never overlaps. What nothing painted was not running. Where several lanes tell of one time (two plants, or a
 //! recording beside the live one), the best quality counts.
 
+use super::lines::line_of;
 use crate::clock::{Nanos, SECOND};
 use crate::log::{LaneReader, LogDir, Position, ReadError};
 use crate::record::{Coverage, Kind, Quality, Reason, Status, Subject, UNDEF_U64};
@@ -151,10 +152,26 @@ fn says_the_same(a: &Interval, b: &Interval) -> bool {
     a.until == b.since && key(a) == key(b) && (!is_gap || (a.first, a.last) == (b.first, b.last))
 }
 
-/// The ledger of one instrument between two receive times, by stream and time, each interval with its lane's place in
-/// `LogDir::lanes`.
-pub fn coverage(log: &LogDir, instrument_id: u32, from: Nanos, to: Nanos) -> Result<Vec<(usize, Interval)>, ReadError> {
+/// How long a row of disjoint intervals is good within a span: told complete, or nothing said against it.
+fn good(intervals: &[Interval], since: Nanos, until: Nanos) -> Nanos {
+    let good = intervals.iter().filter(|one| rank(one.quality) >= rank(Quality::Unproven as u8));
+    good.map(|one| one.until.min(until).saturating_sub(one.since.max(since))).sum()
+}
+
+/// The ledger of one instrument.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// By stream and time, each with its lane's place in `LogDir::lanes`.
+    pub intervals: Vec<(usize, Interval)>,
+    /// Of each stream: how long lanes that are redundant lines lacked, between their first word and their last, what another
+    /// had.
+    pub gap_avoided: BTreeMap<u8, Nanos>,
+}
+
+/// The ledger of one instrument between two receive times.
+pub fn coverage(log: &LogDir, instrument_id: u32, from: Nanos, to: Nanos) -> Result<Ledger, ReadError> {
     let mut best: BTreeMap<u8, Vec<(usize, Interval)>> = BTreeMap::new();
+    let mut lines: Vec<(u8, Vec<Interval>)> = Vec::new();
     for (lane, name) in log.lanes()?.iter().enumerate() {
         let mut streams: BTreeMap<u8, Vec<Interval>> = BTreeMap::new();
         for one in paint_lane(log, name, instrument_id, from)?.intervals() {
@@ -165,9 +182,20 @@ pub fn coverage(log: &LogDir, instrument_id: u32, from: Nanos, to: Nanos) -> Res
         }
         for (stream, intervals) in streams {
             merge(best.entry(stream).or_default(), lane, &intervals);
+            lines.extend(line_of(name).map(|_| (stream, intervals)));
         }
     }
-    Ok(best.into_values().flat_map(join).collect())
+    let mut ledger = Ledger::default();
+    for (stream, intervals) in lines {
+        let (Some(first), Some(last), Some(best)) = (intervals.first(), intervals.last(), best.get(&stream)) else {
+            continue;
+        };
+        let best: Vec<Interval> = best.iter().map(|(_, one)| *one).collect();
+        let of = |row: &[Interval]| good(row, first.since, last.until);
+        *ledger.gap_avoided.entry(stream).or_default() += of(&best).saturating_sub(of(&intervals));
+    }
+    ledger.intervals = best.into_values().flat_map(join).collect();
+    Ok(ledger)
 }
 
 /// What a lane painted of an instrument, read from somewhat before `from` to the lane's end: what is known later paints back.

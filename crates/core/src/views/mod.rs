@@ -20,7 +20,7 @@ mod write;
 pub use as_of::{book_at, AsOf, Moment};
 pub use checkpointer::Checkpointer;
 pub use consolidated::Consolidated;
-pub use coverage::{coverage, Interval, Painter};
+pub use coverage::{coverage, Interval, Ledger, Painter};
 pub use measures::{DepthTail, ImpactTail, TouchTail};
 pub use replica::{Fed, Replica};
 pub use row::*;

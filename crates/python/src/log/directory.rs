@@ -94,14 +94,15 @@ impl LogDirectory {
         Ok(self.read(lane, blob)?.map(|bytes| PyBytes::new(py, &bytes)))
     }
 
-    /// The coverage ledger of an instrument between two receive times, by stream and time.
+    /// The coverage ledger of an instrument between two receive times: its intervals by stream and time, and by stream how
+    /// many ns of gap redundant lines avoided.
     fn coverage(
         &self,
         py: Python<'_>,
         instrument_id: u32,
         start: Option<u64>,
         end: Option<u64>,
-    ) -> PyResult<Vec<CoverageRow>> {
+    ) -> PyResult<(Vec<CoverageRow>, BTreeMap<u8, u64>)> {
         let lanes = self.lanes()?;
         let (start, end) = (start.unwrap_or(0), end.unwrap_or(UNDEF_U64));
         let found = py.detach(|| views::coverage(&self.log, instrument_id, start, end));
@@ -110,7 +111,8 @@ impl LogDirectory {
             let (numbers, words) = ((one.first, one.last), (one.cause, one.repaired_from));
             (name, one.stream, one.quality, one.since, one.until, numbers.0, numbers.1, words.0, words.1, one.count)
         };
-        Ok(self.read("", found)?.into_iter().map(row).collect())
+        let found = self.read("", found)?;
+        Ok((found.intervals.into_iter().map(row).collect(), found.gap_avoided))
     }
 
     /// The book of an instrument at a moment: of the lane whose records say most lately, of redundant lines one that is

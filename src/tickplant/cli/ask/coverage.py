@@ -87,12 +87,14 @@ def _row(interval: Interval) -> dict[str, Any]:
 
 
 def _totals(ledger: CoverageLedger) -> list[dict[str, Any]]:
-    """Seconds and parts of the whole, a line a stream."""
+    """Seconds and parts of the whole, a line a stream; with lanes that are redundant lines what these avoided."""
+    avoided = ledger.gap_avoided_ns
     whole = max(ledger.end - ledger.start, 1)
     totals = {stream: ledger.nanoseconds(stream) for stream in ledger.streams()}
     seen = [quality for quality in SIGNS if any(of_stream[quality] for of_stream in totals.values())]
     return [
         {"stream": stream.name.lower()}
         | {word(q): f"{of_stream[q] / SECOND_NS:.1f}s {100 * of_stream[q] / whole:.1f}%" for q in seen}
+        | ({"gap avoided": f"{avoided.get(stream, 0) / SECOND_NS:.1f}s"} if avoided else {})
         for stream, of_stream in totals.items()
     ]
