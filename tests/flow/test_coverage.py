@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tickplant import Log, _native
 from tickplant.cli import main
+from tickplant.clock import SECOND_NS
 from tickplant.plant import Plant
 from tickplant.plant.control import send_command
 from tickplant.records import Quality, Reason, Repair, Stream
@@ -72,12 +73,15 @@ async def test_a_killed_plant_leaves_a_hole_in_its_books_and_its_trades_are_fetc
             }
         )
 
-        def complete_for(nanoseconds: int, after: int) -> bool:
+        def was_complete(after: int) -> bool:
+            """For half a second up to the last trade: a kill ends what is open at the lane's last record."""
             try:
-                ledger = Log.open(log).coverage(name, after)
+                opened = Log.open(log)
+                traded = max(trade.ts_recv for batch in opened.records(name, schema="trades") for trade in batch)
+                ledger = opened.coverage(name, after, max(after, traded))
             except Exception:
-                return False  # The log, or the instrument's number, is not there yet.
-            return ledger.nanoseconds(Stream.BOOK)[Quality.COMPLETE] > nanoseconds
+                return False  # The log, the instrument's number or a trade is not there yet.
+            return ledger.nanoseconds(Stream.BOOK)[Quality.COMPLETE] > SECOND_NS // 2
 
         def trades_whole(at: int) -> bool:
             """What was traded at a time has been fetched, or the ids prove that nothing was."""
@@ -85,12 +89,12 @@ async def test_a_killed_plant_leaves_a_hole_in_its_books_and_its_trades_are_fetc
             return any(one.quality is Quality.COMPLETE and one.start <= at < one.end for one in trades)
 
         async with process("-c", PLANT, flags) as plant:
-            await until(lambda: complete_for(500_000_000, 0))
+            await until(lambda: was_complete(0))
             plant.send_signal(signal.SIGKILL)
             await plant.wait()
         first = Log.open(log).coverage(name)
         async with process("-c", PLANT, flags) as plant:
-            await until(lambda: complete_for(500_000_000, first.end) and trades_whole(first.end))
+            await until(lambda: was_complete(first.end) and trades_whole(first.end))
             await asyncio.to_thread(send_command, log / "plant.sock", {"do": "drain"})
             assert await plant.wait() == 0
     ledger = Log.open(log).coverage(name)

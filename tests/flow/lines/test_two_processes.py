@@ -54,13 +54,21 @@ def line_settings(server: SimServer, codes: list[str], log: Path) -> dict[str, o
 
 
 def speaks(log: Path, lanes: list[str], since: dict[str, int], names: list[str]) -> bool:
-    """A line gave each book, and some messages behind it: it is no longer behind the other lines."""
+    """A line gave each book, and some messages behind it."""
     if not (log / "log.json").exists() or not {*lanes} <= {*Log.open(log).lanes()}:
         return False
     start = {lane: since.get(lane, 0) for lane in lanes}
     batches = Log.open(log).records(schema="levels", start=start, lanes=lanes)
     seen = Counter(record.instrument for batch in batches for record in batch if record.flags & F_LAST)
     return all(seen[name] > 3 for name in names)
+
+
+async def overlap(log: Path, lines: Iterable[list[str]], since: dict[str, int], names: list[str]) -> None:
+    """Until every line gave each book since then, and all went on behind that: now any of them may be killed."""
+    for _ in range(2):
+        for lanes in lines:
+            await until(lambda lanes=lanes, since=since: speaks(log, lanes, since, names))
+        since = Log.open(log).position()
 
 
 async def run_line_kills(path: Path, kills: int, codes: list[str], count: int = 2) -> dict[str, Any]:
@@ -74,8 +82,7 @@ async def run_line_kills(path: Path, kills: int, codes: list[str], count: int = 
         await until(lambda: all_live(lone, len(names)))
         given = line_settings(server, codes, log)
         lines = {line: await stack.enter_async_context(line_process(given, f"{line}/{count}")) for line in lanes}
-        for of_line in lanes.values():
-            await until(lambda of_line=of_line: speaks(log, of_line, {}, names))
+        await overlap(log, lanes.values(), {}, names)
         live, records = Stream(), Log.open(log).records(schema=SCHEMAS, follow=True)
 
         async def tail() -> None:
@@ -92,7 +99,7 @@ async def run_line_kills(path: Path, kills: int, codes: list[str], count: int = 
                 break
             await asyncio.sleep(chance.uniform(0, 0.2))
             lines[line] = await stack.enter_async_context(line_process(given, f"{line}/{count}"))
-            await until(lambda line=line, since=since: speaks(log, lanes[line], since, names))
+            await overlap(log, lanes.values(), since, names)
         server.running(False)
 
         async def is_quiet() -> bool:
