@@ -79,16 +79,21 @@ fn without(hole: OpenHole, instrument_id: u32, (first, last): (u64, u64)) -> imp
     [whole, before, after].into_iter().flatten()
 }
 
-/// The ledger says which trade an interval begins with (when that was it does not say), and what it painted for a hole.
+/// The ledger says which trade an interval begins with (when that was it does not say) and which one is missing first in a
+/// gap that lasts, however long ago the last trade was; and what it painted for a hole.
 fn take_coverage(line: &Coverage, known: &mut BTreeMap<u32, LastTrade>, holes: &mut [OpenHole]) {
     if line.stream != Stream::Trades as u8 || line.sequence == UNDEF_U64 {
         return;
     }
     let ended = line.ts_end != UNDEF_U64;
+    let mut last_was = |id, heard_at| {
+        let last = LastTrade { instrument_id: line.instrument_id, id, ts_event: UNDEF_U64, heard_at };
+        known.entry(line.instrument_id).or_insert(last);
+    };
     if line.state == BookState::Live as u8 && !ended {
-        let (instrument_id, id) = (line.instrument_id, line.sequence);
-        let last = LastTrade { instrument_id, id, ts_event: UNDEF_U64, heard_at: line.ts_recv };
-        known.entry(instrument_id).or_insert(last);
+        last_was(line.sequence, line.ts_recv);
+    } else if line.state == BookState::Gap as u8 && !ended && line.last == UNDEF_U64 {
+        last_was(line.sequence.saturating_sub(1), line.ts_event);
     } else if line.state == BookState::Gap as u8 && ended {
         let painted = |hole: &&mut OpenHole| {
             hole.instrument_id == line.instrument_id && (hole.first, hole.last) == (line.sequence, line.last)
@@ -111,6 +116,25 @@ mod tests {
         let (mut known, mut holes) = (BTreeMap::new(), Vec::new());
         gaps.iter().for_each(|gap| take_gap(gap, &mut known, &mut holes));
         holes.iter().map(|hole| (hole.first, hole.last)).collect()
+    }
+
+    #[test]
+    fn a_gap_that_lasts_says_where_the_trades_ended() {
+        let mut known = BTreeMap::new();
+        let (stream, state) = (Stream::Trades as u8, BookState::Gap as u8);
+        let (since, none) = (500, UNDEF_U64);
+        let open = Coverage { ts_event: since, ts_end: none, last: none, stream, state, ..Coverage::zeroed() };
+        let lines = [
+            Coverage { instrument_id: 7, sequence: 31, ..open },
+            // It ended; it is of certain trades in the middle; nobody knows where the trades were; of the book.
+            Coverage { instrument_id: 8, sequence: 31, ts_end: 600, ..open },
+            Coverage { instrument_id: 9, sequence: 31, last: 40, ..open },
+            Coverage { instrument_id: 10, sequence: none, ..open },
+            Coverage { instrument_id: 11, sequence: 31, stream: Stream::Book as u8, ..open },
+        ];
+        lines.iter().for_each(|line| take_coverage(line, &mut known, &mut []));
+        let told: Vec<_> = known.values().map(|last| (last.instrument_id, last.id, last.heard_at)).collect();
+        assert_eq!(told, [(7, 30, since)]);
     }
 
     #[test]

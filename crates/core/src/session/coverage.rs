@@ -11,7 +11,7 @@
 
 use super::records::{self, Fact, Stamp};
 use super::symbols::{Slot, NO_SLOT};
-use super::types::{Connection, OpenHole, Out, StreamName};
+use super::types::{Connection, LastTrade, OpenHole, Out, StreamName};
 use super::{Instrument, Session};
 use crate::clock::Nanos;
 use crate::record::*;
@@ -203,6 +203,15 @@ impl Ledger {
         self.track(Stream::Trades).doubted = false;
         if ids.0 != UNDEF_U64 {
             self.remember(TradeHole { first: ids.0, last: ids.1, since, until: stamp.at });
+        }
+    }
+
+    /// An earlier run had the trades up to this one: a gap that is open already begins after it.
+    pub(super) fn trades_left_off(&mut self, last: &LastTrade) {
+        let track = self.track(Stream::Trades);
+        track.heard_at = last.heard_at;
+        if let Some(open) = track.open.as_mut().filter(|open| open.quality == Quality::Gap && open.first == UNDEF_U64) {
+            open.first = last.id.saturating_add(1);
         }
     }
 

@@ -87,7 +87,7 @@ impl Backfill {
         let known = self.known.get(&instrument.id);
         let Some(last) = known.filter(|_| instrument.trades.last == UNDEF_U64) else { return };
         instrument.trades = TradeStream::resumed(last);
-        instrument.ledger.heard(Stream::Trades, last.heard_at);
+        instrument.ledger.trades_left_off(last);
         let open = self.open.extract_if(.., |hole| hole.instrument_id == instrument.id).collect::<Vec<_>>();
         for hole in open {
             instrument.trades.holes.push((hole.first, hole.last));

@@ -230,6 +230,22 @@ fn what_was_missed_while_nothing_ran_is_a_gap_and_is_fetched() {
 }
 
 #[test]
+fn a_run_without_trades_says_again_where_an_earlier_one_ended() {
+    let (mut plan, venue) = scene();
+    plan.coverage_every = 60 * SECOND;
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.refuse_attempts = vec![(Reason::ConnectFailed, None); 99];
+    let heard_at = crate::driver::START - 100 * SECOND;
+    let last = LastTrade { instrument_id: 1, id: 10, ts_event: 10, heard_at };
+    rig.command(Command::Resume(LeftOff { trades: vec![last], holes: vec![] }));
+    rig.run(300 * SECOND);
+    let ledger = rig.records::<Coverage>();
+    let line = ledger.iter().rfind(|line| line.stream == Stream::Trades as u8 && line.instrument_id == 1).unwrap();
+    assert_eq!((line.state, line.sequence, line.last), (BookState::Gap as u8, 11, UNDEF_U64));
+    rig.assert_derived_again(Box::new(LineDecoder));
+}
+
+#[test]
 fn what_an_earlier_run_was_fetching_is_fetched_by_the_next() {
     let (mut plan, mut venue) = scene();
     plan.coverage_every = 60 * SECOND;
