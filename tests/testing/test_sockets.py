@@ -44,7 +44,7 @@ def test_the_time_to_recover_is_that_of_lone_cuts():
     near = [cut(130, 138), cut(300, 330), cut(310, 330, name="mute"), cut(400, 403, name="fin")]
     found = Trial(1, 500.0, [], [*alone, *near], {})
     assert found.recovery_ms == {"p50": 1000, "p99": 3000, "lone": 2, "cuts": 4}
-    assert "p50 1000 ms, p99 3000 ms, 2 of 4 cuts were lone" in found.text
+    assert "p50 1000 ms, p99 3000 ms, 2 of 4 cuts were lone" in found.text()
     assert Trial(1, 1.0, [], [unseen], {}).recovery_ms == {"lone": 0, "cuts": 0}
 
 
@@ -53,7 +53,7 @@ async def test_a_plant_heals_from_what_a_proxy_does(tmp_path):
     faults = tmp_path / "faults.toml"
     faults.write_text("[faults]\nrst = 0.3\ntruncate = 0.3\ndrop = 0.3\n")
     found = await trial(seed=5, seconds=2, faults=str(faults), venues=["kraken", "binance"], rate=100)
-    assert found.violations == [], found.text
+    assert found.violations == [], found.text()
     assert found.wounds
     assert all(wound.healed_ns is not None for wound in found.wounds if wound.noticed_ns)
     assert found.counts["book_messages"] > 20
@@ -65,6 +65,6 @@ async def test_ten_minutes_over_sockets():
     """TICKPLANT_SOCKET_SECONDS for another time; the result stands in bench/record."""
     seconds = float(os.environ.get("TICKPLANT_SOCKET_SECONDS", "600"))
     found = await trial(seed=7, seconds=seconds, faults="flaky")
-    print(found.text)
-    assert found.violations == [], found.text
+    print(found.text())
+    assert found.violations == [], found.text()
     assert found.recovery_ms["cuts"] > 0

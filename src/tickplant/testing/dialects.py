@@ -26,6 +26,7 @@ _KRAKEN_SYMBOL = re.compile(r'"symbol":"([^"]+)"')
 _COINBASE_SYMBOL = re.compile(r'"product_id":"([^"]+)"')
 _BINANCE_STREAM = re.compile(r'\{"stream":"([^"@]+)@([a-zA-Z]+)')
 _CHECKSUM = re.compile(r'"checksum":(\d+)')
+_ASKS_BEHIND_BEST = re.compile(r'("asks":\[\{[^}]*\})[^\]]*')
 _NUMBERS = re.compile(r'"(U|u|pu)":(\d+)')
 
 
@@ -85,6 +86,13 @@ class Dialect:
         if _CHECKSUM.search(text) is None:
             return None
         return _CHECKSUM.sub(lambda found: f'"checksum":{int(found[1]) ^ 0x5A5A}', text)
+
+    def snapshot_short(self, text: str) -> str | None:
+        """A snapshot with the best level of its asks alone; None where no checksum tells that others are missing."""
+        if _CHECKSUM.search(text) is None:
+            return None
+        spoiled = _ASKS_BEHIND_BEST.sub(r"\1", text, count=1)
+        return spoiled if spoiled != text else None
 
     def is_deep(self, text: str, window: Mapping[tuple[int, int], int] | None) -> bool:
         """Whether an update touches only levels that the checksum does not cover; `window` is the book after it."""

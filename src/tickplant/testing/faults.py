@@ -42,6 +42,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("snapshot_late", "snapshot", "a snapshot comes up to fifteen seconds late"),
     Fault("snapshot_partial", "snapshot", "a snapshot is cut half way, or has one side only where the venue proves it"),
     Fault("snapshot_cut_off", "snapshot", "the connection is reset instead of a snapshot's end"),
+    Fault("snapshot_short", "snapshot", "a snapshot has fewer levels than are subscribed, where a checksum shows it"),
     Fault("snapshot_past", "request", "a fetched snapshot is up to some seconds old"),
     Fault("answer_lost", "answer", "an acknowledgement never comes"),
     Fault("answer_late", "answer", "an acknowledgement comes up to fifteen seconds late"),
@@ -87,7 +88,9 @@ BY_NAME = {fault.name: fault for fault in FAULTS}
 _STORM: dict[str, float] = {
     **dict.fromkeys(("drop", "duplicate", "repeat", "delay", "truncate", "corrupt", "merge"), 0.0004),
     **dict.fromkeys(("wrong_checksum", "sequence_skip", "sequence_reset", "deep_checksum"), 0.0006),
-    **dict.fromkeys(("snapshot_missing", "snapshot_late", "snapshot_partial", "snapshot_cut_off"), 0.04),
+    **dict.fromkeys(
+        ("snapshot_missing", "snapshot_late", "snapshot_partial", "snapshot_cut_off", "snapshot_short"), 0.04
+    ),
     **dict.fromkeys(("answer_lost", "answer_late", "answer_doubled", "answer_wrong"), 0.02),
     **dict.fromkeys(("snapshot_past", "rest_slow", "rest_lost", "rest_500", "rest_403", "rest_partial"), 0.03),
     **dict.fromkeys(("rest_418", "rest_429", "rest_429_retry"), 0.02),
@@ -112,14 +115,17 @@ PRESETS: dict[str, dict[str, float]] = {
 
 
 def load_faults(name: str) -> dict[str, float]:
-    """Probabilities by a preset's name or from a TOML file (`[faults]` with `drop = 0.001`, and `preset = "flaky"` to
-    begin with). Raises ConfigError."""
+    """Probabilities by a preset's name, as `drop=0.001,restart=0.05`, or from a TOML file (`[faults]` with
+    `drop = 0.001`); `preset = "flaky"` among them is what to begin with. Raises ConfigError."""
     if name in PRESETS:
         return dict(PRESETS[name])
+    if "=" in name:
+        return check_faults(dict(_inline(part) for part in name.split(",")), where="--faults")
     path = Path(name)
     if not path.is_file():
         raise ConfigError(
-            f'"{name}" is neither a set of faults nor a file', expected=f"one of {', '.join(PRESETS)}, or a TOML file"
+            f'"{name}" is neither a set of faults nor a file',
+            expected=f"one of {', '.join(PRESETS)}, drop=0.001,..., or a TOML file",
         )
     try:
         table = tomllib.loads(path.read_text())["faults"]
@@ -128,6 +134,15 @@ def load_faults(name: str) -> dict[str, float]:
             f"{name} has no readable table [faults]: {error}", expected="[faults] with drop = 0.001"
         ) from None
     return check_faults(table if isinstance(table, dict) else {}, where=name)
+
+
+def _inline(text: str) -> tuple[str, object]:
+    """One `name=value`; what is no number is left for the check to refuse."""
+    name, _, value = (part.strip() for part in text.partition("="))
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
 
 
 def check_faults(table: Mapping[str, object], where: str = "faults") -> dict[str, float]:

@@ -125,7 +125,8 @@ class Injury:
     def _snapshot(self, wire: Wire, text: str, spoken: Spoken, meaning: Meaning | None) -> None:
         station = self._station
         name = self._chance.draw("snapshot")
-        if name is None:
+        short = station.dialect.snapshot_short(text) if name == "snapshot_short" else None
+        if name is None or (name == "snapshot_short" and short is None):
             station.post(wire, text.encode(), meaning)
             return
         self.note(name, spoken.symbol)
@@ -141,6 +142,8 @@ class Injury:
                     station.post(wire, text.encode()[: len(text) // 2], None)
             case "snapshot_cut_off":
                 station.hang_up(wire, reset=True)
+            case _ if short is not None:
+                station.post(wire, short.encode(), None)
 
     def _answer(self, wire: Wire, text: str) -> None:
         post = self._station.post

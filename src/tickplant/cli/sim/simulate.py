@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 def sim(
     seed: Annotated[int | None, typer.Option("--seed", help="Of the world; without it a fresh one, printed.")] = None,
     faults: Annotated[
-        str, typer.Option("--faults", help="calm, flaky, storm, burst, restart, silent, one-line-dead, or a TOML file.")
+        str,
+        typer.Option(
+            "--faults",
+            help="calm, flaky, storm, burst, restart, silent, one-line-dead, drop=0.001,..., or a TOML file.",
+        ),
     ] = "storm",
     hours: Annotated[float, typer.Option("--hours", min=0.001, help="Virtual time of a seed.")] = 0.5,
     venues: Annotated[str, typer.Option("--venues", help="With commas; module:Class is yours.")] = ",".join(VENUES),
@@ -74,8 +79,13 @@ def sim(
         if json:
             print_json(report.to_dict())
         else:
-            typer.echo(report_text(report, every_fault=fault_log))
+            typer.echo(report_text(report, every_fault=fault_log, width=_width()))
     return Exit.OK if proven else Exit.UNPROVEN
+
+
+def _width() -> int:
+    """Of the terminal; what is read by no terminal is wide."""
+    return shutil.get_terminal_size((120, 24)).columns
 
 
 def _fault_names(text: str) -> list[str]:
@@ -111,7 +121,7 @@ def _over_sockets(
         if json:
             print_json(found.to_dict())
             continue
-        typer.echo(found.text)
+        typer.echo(found.text(_width()))
         for wound in found.wounds if fault_log else ():
             typer.echo(f"  {wound.text}")
     return Exit.OK if proven else Exit.UNPROVEN

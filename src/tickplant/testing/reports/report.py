@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,12 +67,10 @@ class Report:
         }
 
 
-def report_text(report: Report, *, every_fault: bool = False) -> str:
-    """The report for people: what was checked, which faults fired, and each violation with the faults before it."""
-    checked = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
-    faults = ", ".join(f"{name} {count}" for name, count in report.histogram.items()) or "none"
-    lines = [f"seed {report.seed}  {report.hash}", f"  checked: {checked}", f"  faults:  {faults}"]
-    lines += [f"    {line}" for line in healing_text(report.wounds)]
+def report_text(report: Report, *, every_fault: bool = False, width: int = 120) -> str:
+    """The report for people: what was checked, what became of the faults, and each violation with those before it."""
+    lines = [f"seed {report.seed}  {report.hash}", counts_text(report.counts, width), f"  faults:  {len(report.fired)}"]
+    lines += [f"  {line}" for line in healing_text(report.wounds, width - 2)]
     if every_fault:
         lines += [f"  {wound.text}" for wound in report.wounds]
     for violation in report.violations[:_VIOLATIONS_SHOWN]:
@@ -83,6 +83,12 @@ def report_text(report: Report, *, every_fault: bool = False) -> str:
     if report.violations:
         lines.append(f"  again: {report.command}")
     return "\n".join(lines)
+
+
+def counts_text(counts: Mapping[str, int], width: int) -> str:
+    """What was checked, wrapped to a width."""
+    checked = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    return textwrap.fill(checked, width, initial_indent="  checked: ", subsequent_indent=" " * 11)
 
 
 def _concerns(fired: Fired, violation: Violation) -> bool:

@@ -228,23 +228,24 @@ def _is_well(live: Mapping[int, bool], instrument_id: int | None) -> bool:
     return bool(live) and all(live.values()) if instrument_id is None else live.get(instrument_id, True)
 
 
-def healing_text(found: Sequence[Wound]) -> list[str]:
-    """A line for each sort of fault: how many, how soon noticed and healed (medians, worst), by what, what was lost."""
-    lines = []
+_HEADING = ("fault", "noticed", "after", "at most", "healed", "at most", "lost", "by")
+
+
+def healing_text(found: Sequence[Wound], width: int = 120) -> list[str]:
+    """A table with a line for each sort of fault: how many of them were noticed, how soon (median, worst), how soon
+    healed, how many trades were lost, and what healed them, as far as there is room. Empty where nothing fired."""
+    rows = []
     for name in sorted({wound.fired.name for wound in found}):
         of_name = [wound for wound in found if wound.fired.name == name]
         seen = [wound.noticed_ns - wound.fired.at_ns for wound in of_name if wound.noticed_ns is not None]
         healed = [wound.healed_ns - wound.fired.at_ns for wound in of_name if wound.healed_ns is not None]
-        line = f"{name} {len(of_name)}: "
-        if not seen:
-            lines.append(f"{line}nothing to see")
-            continue
-        rungs = sorted({wound.healed_by for wound in of_name if wound.healed_by})
-        line += f"noticed {len(seen)} after {_spread(seen)}, healed {len(healed)} after {_spread(healed)}"
-        line += f" by {', '.join(rungs)}" if rungs else ""
+        by = [f"{len(seen) - len(healed)} NOT healed"] if len(healed) < len(seen) else []
+        by += sorted({wound.healed_by for wound in of_name if wound.healed_by})
         lost = sum(wound.lost_trades for wound in of_name)
-        lines.append(f"{line}; {f'{lost} trades lost' if lost else 'nothing lost'}")
-    return lines
+        counts = f"{len(seen)} of {len(of_name)}"
+        rows.append((name, counts, *_spread(seen), *_spread(healed), str(lost) if lost else "-", ", ".join(by)))
+    form = "{:<19} {:>10} {:>7} {:>7} {:>7} {:>7} {:>5}  {}"
+    return [form.format(*row).rstrip()[:width] for row in (_HEADING, *rows)] if rows else []
 
 
 def percentile(values: Sequence[int], percent: int) -> int:
@@ -252,8 +253,9 @@ def percentile(values: Sequence[int], percent: int) -> int:
     return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
 
 
-def _spread(values: Sequence[int]) -> str:
-    return f"{_seconds(percentile(values, 50))} (at most {_seconds(max(values))})" if values else "-"
+def _spread(values: Sequence[int]) -> tuple[str, str]:
+    """The median and the worst."""
+    return (_seconds(percentile(values, 50)), _seconds(max(values))) if values else ("-", "-")
 
 
 def _seconds(ns: int) -> str:

@@ -22,6 +22,7 @@ from tickplant.sim import build_venues
 from tickplant.sim.presets import VENUES
 from tickplant.sim.server import SimServer
 from tickplant.testing.checks import Violation
+from tickplant.testing.reports.report import counts_text
 from tickplant.testing.reports.wounds import Wound, healing_text, percentile, sign_of, wounds
 from tickplant.testing.sockets.audit import Witness
 from tickplant.testing.sockets.proxy import FaultProxy, socket_faults
@@ -87,12 +88,10 @@ class Trial:
             "counts": self.counts,
         }
 
-    @property
-    def text(self) -> str:
+    def text(self, width: int = 120) -> str:
         """For people."""
-        checked = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items())
-        lines = [f"seed {self.seed}, {self.seconds:g} s over sockets", f"  checked: {checked}"]
-        lines += [f"    {line}" for line in healing_text(self.wounds)]
+        lines = [f"seed {self.seed}, {self.seconds:g} s over sockets", counts_text(self.counts, width)]
+        lines += [f"  {line}" for line in healing_text(self.wounds, width - 2)]
         times = self.recovery_ms
         spread = f"p50 {times['p50']} ms, p99 {times['p99']} ms, " if times["lone"] else ""
         lines.append(f"  lone cut to live again: {spread}{times['lone']} of {times['cuts']} cuts were lone")
