@@ -239,13 +239,16 @@ def healing_text(found: Sequence[Wound], width: int = 120) -> list[str]:
         of_name = [wound for wound in found if wound.fired.name == name]
         seen = [wound.noticed_ns - wound.fired.at_ns for wound in of_name if wound.noticed_ns is not None]
         healed = [wound.healed_ns - wound.fired.at_ns for wound in of_name if wound.healed_ns is not None]
-        by = [f"{len(seen) - len(healed)} NOT healed"] if len(healed) < len(seen) else []
-        by += sorted({wound.healed_by for wound in of_name if wound.healed_by})
+        typical, worst = _spread(healed)
+        worst = worst if len(healed) == len(seen) else "never"
         lost = sum(wound.lost_trades for wound in of_name)
+        by = " ".join(sorted({wound.healed_by for wound in of_name if wound.healed_by}))
         counts = f"{len(seen)} of {len(of_name)}"
-        rows.append((name, counts, *_spread(seen), *_spread(healed), str(lost) if lost else "-", ", ".join(by)))
-    form = "{:<19} {:>10} {:>7} {:>7} {:>7} {:>7} {:>5}  {}"
-    return [form.format(*row).rstrip()[:width] for row in (_HEADING, *rows)] if rows else []
+        rows.append((name, counts, *_spread(seen), typical, worst, str(lost) if lost else "-", by))
+    form = "{:<19} {:>8} {:>7} {:>7} {:>7} {:>7} {:>4} {}"
+    lines = [f"{form.format(*row)} " for row in (_HEADING, *rows)] if rows else []
+    # Beyond the width whole names are left out.
+    return [line[: width + 1].rpartition(" ")[0].rstrip() for line in lines]
 
 
 def percentile(values: Sequence[int], percent: int) -> int:
