@@ -3,7 +3,7 @@
 from tickplant.clock import SECOND_NS
 from tickplant.records import BookState, ConnectionState, Reason, Repair, Rung, Stream, Subject
 from tickplant.testing.faults import Fired
-from tickplant.testing.reports.wounds import Sign, gap_sign, healing_text, percentile, wounds
+from tickplant.testing.reports.wounds import Sign, Wound, gap_sign, healing_text, percentile, wounds
 
 IDS = {"BTC/USD": 1, "ETH/USD": 2}
 SYNCING, LIVE, CLOSED = BookState.SYNCING, BookState.LIVE, BookState.CLOSED
@@ -86,6 +86,16 @@ def test_what_a_user_asked_for_is_no_trouble():
     found = wounds([Fired(10 * SECOND_NS, "drop", "KRAKEN", "book BTC/USD")], signs, IDS)
     assert found[0].noticed_ns is None
     assert healing_text(found)[1].split() == ["drop", "0", "of", "1", "-", "-", "-", "-", "-"]
+
+
+def test_the_table_keeps_its_width_and_says_what_was_never_healed():
+    fired = Fired(0, "double_subscription", "KRAKEN", "")
+    healed = Wound(fired, 10_000_000, "", 500_000_000, "RECONNECT", 12)
+    found = [healed, Wound(fired, 20_000_000, "", None, "RESUBSCRIBE")]
+    row = "double_subscription   2 of 2   10 ms   20 ms  500 ms   never   12 RECONNECT"
+    assert healing_text(found, 80)[1] == row
+    assert healing_text(found)[1] == f"{row} RESUBSCRIBE"
+    assert healing_text([]) == []
 
 
 def test_percentiles_are_values_that_occurred():

@@ -74,6 +74,10 @@ def test_faults_are_named_in_files_and_mistakes_are_told(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('[faults]\npreset = "flaky"\ndrop = 0.5\n')
     assert load_faults(str(path)) == {**PRESETS["flaky"], "drop": 0.5}
+    assert load_faults("preset=flaky, drop=0.5") == {**PRESETS["flaky"], "drop": 0.5}
+    for text in ("dorp=0.1", "drop=2", "drop=often", "drop=0.1,"):
+        with pytest.raises(ConfigError, match="--faults"):
+            load_faults(text)
     for table, what in [({"dorp": 0.1}, "dorp"), ({"drop": 2}, "drop"), ({"preset": "gale"}, "gale")]:
         with pytest.raises(ConfigError, match=what):
             check_faults(table)
