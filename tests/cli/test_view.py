@@ -102,7 +102,12 @@ def test_it_shows_how_redundant_lines_do(view):
     assert "line 1" not in view.render(100, 40).plain
     score = {"firsts": 60, "copies": 20, "late_ns": 30_000_000, "holes": 2, "fills": 0, "doubted": 0}
     other = {"firsts": 20, "copies": 0, "late_ns": 0, "holes": 0, "fills": 2, "doubted": 0}
-    lanes = {"kraken": {"lines": [score, other]}, "binance": {"lines": []}}
+    two, kept = [{"state": "LIVE"}, {"state": "WAITING"}], [{"state": "LIVE"}, {"state": "IDLE"}]
+    lanes = {
+        "kraken": {"lines": [score, other], "connections": two},
+        "binance": {"lines": [score, dict.fromkeys(score, 0)], "connections": kept},
+        "coinbase": {"lines": [], "connections": two},
+    }
     view.take_summary(summary(A=1) | {"lanes": lanes}, 3_000_000_000)
     text = "kraken: line 1 75% first, copies 1.5 ms behind, 2 holes; line 2 25% first, 2 fills"
     assert text in view.render(100, 40).plain

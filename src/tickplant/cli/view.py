@@ -224,19 +224,22 @@ def latency_text(latency: Mapping[str, int | None]) -> str:
 
 def line_texts(summary: Mapping[str, Any]) -> list[str]:
     """How the redundant lines of each lane do, for people: what part of all each brought first, how far its copies were
-    behind on the average, and the holes in what it brought. Nothing of lanes that have one line."""
+    behind on the average, and the holes in what it brought. Nothing of lanes that have one line, and of a line that is
+    only kept for when another one's connection gets too old."""
     texts = []
     for name, lane in summary.get("lanes", {}).items():
-        scores = lane.get("lines", [])
-        firsts = sum(score["firsts"] for score in scores)
+        scores, states = lane.get("lines", []), [row["state"] for row in lane.get("connections", [])]
+        firsts, routes = sum(score["firsts"] for score in scores), len(states) // max(len(scores), 1)
         parts = []
         for number, score in enumerate(scores, 1):
+            if {*states[(number - 1) * routes : number * routes]} <= {"IDLE"} and not any(score.values()):
+                continue
             facts = [f"line {number} {100 * score['firsts'] // max(firsts, 1)}% first"]
             if score["copies"]:
                 facts.append(f"copies {duration_text(score['late_ns'] // score['copies'])} behind")
             facts += [f"{score[kind]:,} {kind}" for kind in ("holes", "fills", "doubted") if score[kind]]
             parts.append(", ".join(facts))
-        if len(scores) > 1:
+        if len(parts) > 1:
             texts.append(f"{name}: {'; '.join(parts)}")
     return texts
 
