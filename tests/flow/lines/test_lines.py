@@ -30,6 +30,11 @@ def names_of(server: SimServer, codes: list[str]) -> list[str]:
     return [f"{symbol}.{code.upper()}" for code in codes for symbol in server.venue(code).symbols]
 
 
+def patient(codes: list[str]) -> dict[str, object]:
+    """However late one line is on a busy machine, what it brings is waited for."""
+    return {f"venue__{code}__line_hold_s": 30 for code in codes}
+
+
 def lead_to(settings: Config, code: str, doors: list[Door]) -> None:
     """A venue's lines are these addresses."""
     venue = settings.venues[code.upper()]
@@ -66,7 +71,7 @@ async def test_lines_inside_a_plant_are_cut_in_turn_and_cost_nothing(tmp_path: P
         }
         lone = await stack.enter_async_context(Plant(settings_for(server, codes, tmp_path / "alone")))
         soon = {f"venue__{code}__backoff_first_s": 0.05 for code in codes}
-        settings = settings_for(server, codes, tmp_path / "log", **soon)
+        settings = settings_for(server, codes, tmp_path / "log", **soon, **patient(codes))
         for code, lines in doors.items():
             lead_to(settings, code, lines)
         plant = await stack.enter_async_context(Plant(settings))
@@ -105,7 +110,7 @@ async def test_of_three_addresses_one_may_be_dead_and_one_slow(tmp_path: Path) -
         ]
         dead.close()
         lone = await stack.enter_async_context(Plant(settings_for(server, codes, tmp_path / "alone")))
-        settings = settings_for(server, codes, tmp_path / "log")
+        settings = settings_for(server, codes, tmp_path / "log", **patient(codes))
         lead_to(settings, "kraken", [dead, slow, good])
         plant = await stack.enter_async_context(Plant(settings))
         for one in (lone, plant):
