@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.conftest import WITHIN_S
 from tests.sim.plain import PlainBook, parsed
 
 from tickplant.sim import build_venue
@@ -80,7 +81,7 @@ async def test_clients_follow_the_load_and_end_where_they_began() -> None:
     arguments = ["--connections", "2", "--instruments", "4", "--rate", "4000", "--seconds", "1", "--steps", "50"]
     process = await asyncio.create_subprocess_exec(sys.executable, SCRIPT, *arguments, stdout=asyncio.subprocess.PIPE)
     assert process.stdout
-    facts = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+    facts = json.loads(await asyncio.wait_for(process.stdout.readline(), WITHIN_S))
     books = {symbol: ProvenBook() for symbol in facts["symbols"]}
     firsts: dict[str, Any] = {}
     progress = asyncio.Event()
@@ -108,14 +109,14 @@ async def test_clients_follow_the_load_and_end_where_they_began() -> None:
             params = {"channel": "book", "symbol": symbols, "depth": 10}
             await socket.send_json({"method": "subscribe", "params": params})
             readers.append(asyncio.create_task(read(socket)))
-        report = json.loads(await asyncio.wait_for(process.stdout.readline(), 30))
+        report = json.loads(await asyncio.wait_for(process.stdout.readline(), WITHIN_S))
         # It cannot be early; how late it is depends on the machine.
         assert report["messages"] > 1000
         assert report["messages_per_second"] < 5000
         assert report["connections"] == 2
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WITHIN_S):
             await all_read(report["messages"] + len(books))
         assert {symbol: book.book.levels() for symbol, book in books.items()} == firsts
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 30) == 0
+        assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
         await asyncio.gather(*readers)

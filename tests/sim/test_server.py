@@ -11,13 +11,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.conftest import WITHIN_S
 from tests.sim.plain import PlainBook, parsed, values
 
 from tickplant.clock import SECOND_NS, wall_ns
 from tickplant.sim import SimServer, build_venue, build_venues
 from tickplant.sim.venues.kraken import Kraken
 
-WITHIN_S = 30
 SUBSCRIBE = {"method": "subscribe", "params": {"channel": "book", "symbol": ["BTC/USD"], "depth": 25}}
 
 
