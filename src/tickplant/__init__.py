@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Subject,
         SubscriptionState,
         Trade,
+        TradingState,
     )
     from tickplant.venues.user import UserVenue
 
@@ -74,6 +75,7 @@ __all__ = [
     "SubscriptionState",
     "TickplantError",
     "Trade",
+    "TradingState",
     "UserVenue",
     "__version__",
 ]

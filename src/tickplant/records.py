@@ -154,6 +154,7 @@ class Subject(IntEnum):
     PLANT = 6
     INSTRUMENT = 7
     RECOVERY = 8
+    TRADING = 9
 
 
 class Reason(IntEnum):
@@ -218,6 +219,27 @@ class Stream(IntEnum):
     TRADES = 2
     TICKER = 3
     DEFINITIONS = 4
+
+
+class TradingState(IntEnum):
+    """What may be traded at present: of one instrument, or (without one) at the whole venue (STATUS of subject
+    TRADING)."""
+
+    UNKNOWN = 0
+    """The venue has not said so, or in a word that is not known here."""
+    ONLINE = 1
+    MAINTENANCE = 2
+    """Nothing happens at all."""
+    CANCEL_ONLY = 3
+    """Orders can be cancelled; nothing is matched."""
+    POST_ONLY = 4
+    """Orders that would be matched at once are refused; nothing is matched."""
+    LIMIT_ONLY = 5
+    """There are no market orders."""
+    REDUCE_ONLY = 6
+    """Positions can be reduced only."""
+    CLOSED = 7
+    """Delisted, or not listed yet."""
 
 
 class Rung(IntEnum):
@@ -358,6 +380,7 @@ __all__ = [
     "Subject",
     "SubscriptionState",
     "Trade",
+    "TradingState",
     "arrow_schema",
     "arrow_type",
     "dtype",

@@ -5,7 +5,7 @@
 
 use crate::clock::Nanos;
 use crate::decimal::{Decimal, NumberError};
-use crate::record::{Action, Side, UNDEF_U64};
+use crate::record::{Action, Side, TradingState, UNDEF_U64};
 use std::ops::Range;
 
 /// A text in the frame that is being decoded, as a byte range (empty: not given).
@@ -141,6 +141,11 @@ pub enum Event {
     /// The connection is welcome (Kraken's `status`): logging in may begin. Also "you are logged in".
     Welcome {
         authenticated: bool,
+    },
+    /// What may be traded: of one instrument, or of all where `symbol` is empty.
+    Trading {
+        symbol: Span,
+        state: TradingState,
     },
     /// A token was refused or has expired.
     AuthFailed {

@@ -6,7 +6,7 @@
 - positions have no hole, receive times never decrease, messages end within their commit;
 - states follow each other, and none that is not live lasts; a stream that was told silent is told to be back before
   its next trade;
-- nothing that brings news is called silent.
+- nothing that brings news is called silent, and nothing where the venue says that nothing is traded.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tickplant.records import (
     Stream,
     Subject,
     SubscriptionState,
+    TradingState,
 )
 from tickplant.sim.market import Listing
 from tickplant.sim.matching import ASK, BID
@@ -49,6 +50,7 @@ _HEALED_WITHIN_NS = 180 * SECOND_NS
 _HEARD_NS = 5 * SECOND_NS
 # How far back a run looks for what earlier ones were fetching.
 _TAKEN_UP_WITHIN_NS = 180 * SECOND_NS
+_HALTED = (TradingState.MAINTENANCE, TradingState.CANCEL_ONLY, TradingState.POST_ONLY, TradingState.CLOSED)
 _ENDED = (ConnectionState.IDLE, ConnectionState.WAITING, ConnectionState.CLOSING, ConnectionState.CLOSED)
 
 
@@ -215,6 +217,8 @@ class Checker:
         self._next_index = 0
         self._ts_recv = 0
         self._open: int | None = None
+        self._is_halted = False
+        """The venue said that nothing is traded."""
 
     def say(self, now_ns: int, rule: str, instrument_id: int, what: str) -> None:
         """Notes a violation."""
@@ -252,6 +256,7 @@ class Checker:
 
     def restarted(self, now_ns: int) -> None:
         """A new run of the plant begins."""
+        self._is_halted = False
         for checked in self.instruments.values():
             checked.restarted(now_ns, self._ts_recv)
 
@@ -407,6 +412,11 @@ class Checker:
             if subject == Subject.CONNECTION and current in _ENDED:
                 for checked in self.instruments.values():
                     checked.heard_ns.pop(connection, None)
+            if subject == Subject.TRADING and id_ not in self.instruments:
+                self._is_halted = current in _HALTED
+            tried = subject == Subject.RECOVERY and current in (Rung.RESUBSCRIBE, Rung.RECONNECT)
+            if self._is_halted and tried and reason == Reason.SILENT:
+                self.say(now_ns, "false alarm", id_, "called silent, and the venue said that nothing is traded")
             if id_ not in self.instruments:
                 continue
             checked = self.instruments[id_]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from tickplant.sim.venues.kraken import status_text
 from tickplant.sim.venues.kraken_book import CHECKSUM_LEVELS
 from tickplant.venues.base import Venue
 from tickplant.venues.user import BookEvent, TradeEvent, UserVenue
@@ -138,10 +139,7 @@ class Dialect:
     def maintenance(self) -> str | None:
         """What the venue says before it hangs up; None where it says nothing."""
         if self.name == "kraken":
-            return (
-                '{"channel":"status","type":"update","data":[{"version":"2.0.10","system":"maintenance",'
-                '"api_version":"v2","connection_id":1}]}'
-            )
+            return status_text("maintenance")
         return '{"e":"serverShutdown","E":1770123456789}' if self.numbered else None
 
 

@@ -68,7 +68,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("burst", "minute", "the market trades a hundred times faster for a while"),
     Fault("flap", "minute", "for a minute the venue hangs up on whoever has just connected"),
     Fault("day_cut", "minute", "the venue ends all connections (the 24-hour cut)"),
-    Fault("maintenance", "minute", "the venue announces maintenance and hangs up"),
+    Fault("maintenance", "minute", "the venue announces maintenance, halts (Kraken) and hangs up"),
     Fault(
         "dead_instrument", "minute", "nothing of one instrument comes on open connections until it is asked for again"
     ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tickplant.clock import MILLISECOND_NS, SECOND_NS
 from tickplant.records import Reason
+from tickplant.sim.venues.kraken import Kraken, status_text
 
 if TYPE_CHECKING:
     from tickplant.testing.network import Wire
@@ -58,6 +59,7 @@ class Mishaps:
     def mend(self) -> None:
         """Ends what lasts."""
         self._list_again()
+        self._resume()
         self._mend_disk(self._station.run)
 
     def _carry_out(self, name: str) -> str | None:
@@ -72,8 +74,11 @@ class Mishaps:
                 self.flapping_until_ns = now_ns + _FLAP_NS
                 for wire in list(station.by_number.values()):
                     station.hang_up(wire, reset=True)
-            case "day_cut" | "maintenance":
-                self._cut_all(station.dialect.maintenance() if name == "maintenance" else None)
+            case "day_cut":
+                self._cut_all(None)
+            case "maintenance":
+                self._halt()
+                self._cut_all(station.dialect.maintenance())
             case "line_dead":
                 return self._kill_line(rng.randrange(station.lines))
             case "dead_instrument":
@@ -148,6 +153,22 @@ class Mishaps:
                 station.agenda.at(now_ns + _NOTICE_NS, self._end_wire, wire)
             else:
                 station.hang_up(wire)
+
+    def _halt(self) -> None:
+        """Nothing is traded where the venue says that too; it says so to whoever connects, and when it is over."""
+        station = self._station
+        if isinstance(station.venue, Kraken):
+            station.venue.system, station.venue.market.running = "maintenance", False
+            after_ns = _NOTICE_NS + self._rng.randrange(_LASTING_MOST_NS)
+            station.agenda.at(station.agenda.now_ns + after_ns, self._resume)
+
+    def _resume(self) -> None:
+        station = self._station
+        if not isinstance(station.venue, Kraken) or station.venue.system == "online":
+            return
+        station.venue.system, station.venue.market.running = "online", True
+        for wire in station.by_number.values():
+            station.post(wire, status_text("online").encode(), None)
 
     def _end_wire(self, wire: Wire) -> None:
         if wire.number in self._station.by_number:

@@ -92,7 +92,7 @@ words! {
     /// What an instrument's subscription to one stream is at.
     SubscriptionState: u8 { Unsubscribed = 0, Requested = 1, Active = 2, Refused = 3, Leaving = 4, }
     /// Whose state a STATUS record tells.
-    Subject: u8 { Connection = 1, Book = 2, Subscription = 3, Clock = 4, Disk = 5, Plant = 6, Instrument = 7, Recovery = 8, }
+    Subject: u8 { Connection = 1, Book = 2, Subscription = 3, Clock = 4, Disk = 5, Plant = 6, Instrument = 7, Recovery = 8, Trading = 9, }
     /// Why a state changed. One list for all subjects.
     Reason: u8 {
         None = 0,
@@ -160,6 +160,24 @@ words! {
         Snapshot = 3,
         /// It was fetched over HTTP afterwards.
         Rest = 4,
+    }
+    /// What may be traded at present: of one instrument, or (without one) at the whole venue (STATUS of subject Trading).
+    TradingState: u8 {
+        /// The venue has not said so, or in a word that is not known here.
+        Unknown = 0,
+        Online = 1,
+        /// Nothing happens at all.
+        Maintenance = 2,
+        /// Orders can be cancelled; nothing is matched.
+        CancelOnly = 3,
+        /// Orders that would be matched at once are refused; nothing is matched.
+        PostOnly = 4,
+        /// There are no market orders.
+        LimitOnly = 5,
+        /// Positions can be reduced only.
+        ReduceOnly = 6,
+        /// Delisted, or not listed yet.
+        Closed = 7,
     }
     /// The rungs of recovery: what is tried to mend an instrument or a connection (STATUS of subject Recovery).
     Rung: u8 {

@@ -12,6 +12,7 @@
 //! - `pulse`: whether a stream is silent or its market quiet;
 //! - `budget`: what the control thread grants out of the budgets of an address;
 //! - `lines`: redundant connections of one venue, merged;
+//! - `trading`: what the venue lets be traded;
 //! - `trades`: ids, replays, holes, what is fetched of them afterwards;
 //! - `coverage`: the ledger of what is complete; `records`: the 64 bytes of each fact.
 
@@ -30,6 +31,7 @@ mod subscriptions;
 mod symbols;
 mod sync;
 mod trades;
+mod trading;
 pub mod types;
 
 pub use records::{NO_CONNECTION, SAMPLE_BYTES_MOST};
@@ -38,7 +40,7 @@ pub use types::*;
 use crate::book::Book;
 use crate::clock::{Nanos, Rng, Steps};
 use crate::event::{Change, Decode, Decoded, Event, Row, Span};
-use crate::record::{BookState, ConnectionState, Reason, Rung, Subject, SubscriptionState};
+use crate::record::{BookState, ConnectionState, Reason, Rung, Subject, SubscriptionState, TradingState};
 use books::BookSync;
 use connection::Link;
 use frames::Listing;
@@ -70,6 +72,7 @@ pub struct Session {
     /// Snapshots that are being fetched.
     fetches: Vec<(u64, Slot)>,
     listing: Listing,
+    trading: trading::Trading,
     account: lines::Account,
     /// The venue asked for patience: nothing is fetched before.
     fetch_after: Nanos,
@@ -130,6 +133,8 @@ struct Instrument {
     merge: Option<Box<lines::Merge>>,
     /// What was last tried to mend it.
     rung: Rung,
+    /// What the venue said of it, apart from the venue as a whole.
+    trading: TradingState,
     /// xxh3 of the last definition's text; 0 before the first.
     definition: u64,
     counters: Counters,
@@ -205,6 +210,7 @@ impl Session {
             given_up: Vec::new(),
             fetches: Vec::new(),
             listing: Listing::default(),
+            trading: trading::Trading::default(),
             account: lines::Account::default(),
             fetch_after: 0,
             shadow: books::Shadow::default(),

@@ -8,7 +8,7 @@ use crate::clock::Nanos;
 use crate::event::{
     Answer, BookEvent, Chain, Decode, DecodeError, Decoded, DefinitionEvent, Event, QuoteEvent, Row, Span, TradeEvent,
 };
-use crate::record::{Side, UNDEF_U64};
+use crate::record::{Side, TradingState, UNDEF_U64};
 
 /// Kraken's dialect.
 #[derive(Debug)]
@@ -42,10 +42,15 @@ impl Decode for Kraken {
                 Ok(())
             }
             // {"channel":"status","type":"update","data":[{"version":"2.0.0","system":"online","api_version":"v2",
-            //  "connection_id":13834774380200032777}]}
+            //  "connection_id":13834774380200032777}]}   on connecting, and when the state of the trading engine changes
             b"status" => {
                 out.events.push(Event::Welcome { authenticated: false });
-                Ok(())
+                data()?.each(|item| {
+                    let [system] = item.pick(["system"])?;
+                    let state = system.map(|word| trading_state(word.text()));
+                    out.events.extend(state.map(|state| Event::Trading { symbol: 0..0, state }));
+                    Ok(())
+                })
             }
             _ => read_error(&message, out),
         }
@@ -157,7 +162,8 @@ fn read_instruments(data: &Value<'_>, out: &mut Decoded) -> Result<(), DecodeErr
         ])?;
         let scale =
             |value: Value<'_>, what| u8::try_from(value.unsigned(what)?).map_err(|_| malformed(value.start(), what));
-        let symbol = symbol.name("symbol")?;
+        let (symbol, state) = (symbol.name("symbol")?, trading_state(status.text()));
+        use TradingState::{LimitOnly, Online, PostOnly, ReduceOnly};
         out.events.push(Event::Definition(DefinitionEvent {
             base: base.name("base")?,
             quote: quote.name("quote")?,
@@ -165,12 +171,27 @@ fn read_instruments(data: &Value<'_>, out: &mut Decoded) -> Result<(), DecodeErr
             lot: lot.decimal(&symbol)?,
             price_scale: scale(price_precision, "price_precision")?,
             size_scale: scale(qty_precision, "qty_precision")?,
-            active: matches!(status.text(), b"online" | b"limit_only" | b"post_only" | b"reduce_only"),
+            active: matches!(state, Online | LimitOnly | PostOnly | ReduceOnly),
             text: pair.whole(),
-            symbol,
+            symbol: symbol.clone(),
         }));
+        out.events.push(Event::Trading { symbol, state });
         Ok(())
     })
+}
+
+/// The words of both protocols: of the whole venue (the first four), or of a pair.
+pub(super) fn trading_state(word: &[u8]) -> TradingState {
+    match word {
+        b"online" => TradingState::Online,
+        b"maintenance" => TradingState::Maintenance,
+        b"cancel_only" => TradingState::CancelOnly,
+        b"post_only" => TradingState::PostOnly,
+        b"limit_only" => TradingState::LimitOnly,
+        b"reduce_only" => TradingState::ReduceOnly,
+        b"delisted" | b"work_in_progress" => TradingState::Closed,
+        _ => TradingState::Unknown,
+    }
 }
 
 /// {"method":"subscribe","result":{"channel":"book","depth":10,"snapshot":true,"symbol":"ALGO/USD"},"success":true,

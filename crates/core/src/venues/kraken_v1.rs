@@ -3,11 +3,12 @@
 //! Data frames are arrays whose channel and pair stand last; numbers are texts, bitcoin is XBT. Trades have no ids.
 
 use super::json::{malformed, Value};
+use super::kraken::trading_state;
 use super::kraken_v1_scan::scan_frame;
 use super::scan::attempt;
 use crate::clock::Nanos;
 use crate::event::{Answer, BookEvent, Chain, Decode, DecodeError, Decoded, Event, QuoteEvent, Row, Span, TradeEvent};
-use crate::record::{Side, UNDEF_U64};
+use crate::record::{Side, TradingState, UNDEF_U64};
 
 /// Items of a data frame: the channel's number, one or two payloads, the channel, the pair.
 const ITEMS_MOST: usize = 5;
@@ -159,7 +160,12 @@ fn read_event(message: &Value<'_>, out: &mut Decoded) -> Result<(), DecodeError>
     let request = request.map(|id| id.unsigned("reqid")).transpose()?;
     let event = match event.map_or(&b""[..], |event| event.text()) {
         b"heartbeat" | b"pong" => Event::Heartbeat { symbol: 0..0, request, ts_event: UNDEF_U64 },
-        b"systemStatus" => Event::Welcome { authenticated: false },
+        b"systemStatus" => {
+            let [status] = message.pick(["status"])?;
+            out.events.push(Event::Welcome { authenticated: false });
+            let state = status.map_or(TradingState::Unknown, |word| trading_state(word.text()));
+            Event::Trading { symbol: 0..0, state }
+        }
         b"subscriptionStatus" => return read_status(message, request, error, out),
         _ => match (request, error) {
             (Some(_), Some(error)) => {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tickplant_core::clock::{Nanos, MILLISECOND};
 use tickplant_core::decimal::{Decimal, NumberError};
 use tickplant_core::event::*;
-use tickplant_core::record::{Side, UNDEF_U64};
+use tickplant_core::record::{Side, TradingState, UNDEF_U64};
 use tickplant_core::session::*;
 
 pub struct LineDecoder;
@@ -124,6 +124,14 @@ fn read(frame: &[u8], words: &[&str], rest: &str, out: &mut Decoded) -> Option<(
             let request = words.get(1).and_then(|id| id.parse().ok());
             Event::Heartbeat { symbol: 0..0, request, ts_event: UNDEF_U64 }
         }
+        ("trading", 2 | 3) => Event::Trading {
+            symbol: words.get(2).map_or(0..0, |word| span_of(frame, word)),
+            state: match words[1] {
+                "online" => TradingState::Online,
+                "maintenance" => TradingState::Maintenance,
+                _ => TradingState::Unknown,
+            },
+        },
         ("hello", _) => Event::Welcome { authenticated: false },
         ("in", _) => Event::Welcome { authenticated: true },
         ("auth", _) => Event::AuthFailed { text: span_of(frame, rest) },

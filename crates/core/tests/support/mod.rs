@@ -118,6 +118,8 @@ fn tell(event: &Event, rows: &[Row], frame: &[u8]) -> String {
         }
         Event::Ping { reply } => format!("ping {}", text(reply)),
         Event::Welcome { authenticated } => format!("welcome authenticated={authenticated}"),
+        Event::Trading { symbol, state } if symbol.is_empty() => format!("trading {state:?}"),
+        Event::Trading { symbol, state } => format!("trading {} {state:?}", text(symbol)),
         Event::AuthFailed { text: span } => format!("auth failed: {}", text(span)),
         Event::Maintenance { text: span } => format!("maintenance: {}", text(span)),
         Event::Error { text: span } => format!("error: {}", text(span)),

@@ -36,7 +36,8 @@ fn check(frame: &[u8], out: &Decoded) {
             }
             Event::AuthFailed { text } | Event::Maintenance { text } | Event::Error { text } => vec![text],
             Event::Ping { reply } => vec![reply],
-            Event::Heartbeat { .. } | Event::Welcome { .. } => vec![],
+            Event::Heartbeat { symbol, .. } | Event::Trading { symbol, .. } => vec![symbol],
+            Event::Welcome { .. } => vec![],
         };
         assert!(spans.into_iter().all(|span| frame.get(span.clone()).is_some()));
     }

@@ -106,6 +106,7 @@ vocabularies! {
     QUALITY = "Quality",
     REPAIR = "Repair",
     RUNG = "Rung",
+    TRADING_STATE = "TradingState",
 }
 
 impl Vocabulary {
@@ -150,6 +151,7 @@ pub fn vocabulary(field: &str, subject: u8) -> Option<&'static Vocabulary> {
             Subject::Book => &BOOK_STATE,
             Subject::Subscription => &SUBSCRIPTION_STATE,
             Subject::Recovery => &RUNG,
+            Subject::Trading => &TRADING_STATE,
             _ => return None,
         },
         _ => return None,

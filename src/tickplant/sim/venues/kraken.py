@@ -27,6 +27,12 @@ _SYMBOL_CHANNELS = ("book", "trade", "ticker")
 _TRADES_IN_SNAPSHOT = 50
 
 
+def status_text(system: str, connection_id: int = 1) -> str:
+    """The message that tells what the trading engine is at: `online`, `maintenance`, `cancel_only` or `post_only`."""
+    status = {"version": "2.0.10", "system": system, "api_version": "v2", "connection_id": connection_id}
+    return _json({"channel": "status", "type": "update", "data": [status]})
+
+
 class Kraken(Venue):
     """The venue. `token_lifetime_ns` is how long a token may be used to subscribe (Kraken: 15 minutes).
 
@@ -46,13 +52,14 @@ class Kraken(Venue):
         self._account = Account([listing.instrument for listing in market.listings])
         self._private_sequence: dict[int, int] = {}
         self._v1 = KrakenV1(market)
+        self.system = "online"
+        """What its trading engine is at, as new connections are told."""
 
     def connect(self, connection: int, now_ns: int, path: str = "", query: str = "") -> list[Message]:
         """The status message, as on every new connection."""
         if path == _V1_PATH:
             return self._v1.connect(connection)
-        status = {"version": "2.0.10", "system": "online", "api_version": "v2", "connection_id": 1 << 40 | connection}
-        return [_json({"channel": "status", "type": "update", "data": [status]})]
+        return [status_text(self.system, 1 << 40 | connection)]
 
     def disconnect(self, connection: int) -> None:
         self._v1.disconnect(connection)

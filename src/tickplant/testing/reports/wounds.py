@@ -24,6 +24,7 @@ from tickplant.records import (
     Stream,
     Subject,
     SubscriptionState,
+    TradingState,
 )
 from tickplant.testing.faults import BY_NAME, Fired, Opportunity
 
@@ -82,6 +83,8 @@ class Sign(NamedTuple):
                 return self.current == SubscriptionState.REFUSED or self.reason == Reason.ACK_TIMEOUT
             case Subject.RECOVERY:
                 return self.current != Rung.NONE
+            case Subject.TRADING:
+                return self.current not in (TradingState.UNKNOWN, TradingState.ONLINE)
         return True
 
     @property
@@ -90,7 +93,7 @@ class Sign(NamedTuple):
         subject = Subject(self.subject)
         words: Mapping[Subject, Any] = {
             Subject.BOOK: BookState, Subject.CONNECTION: ConnectionState, Subject.SUBSCRIPTION: SubscriptionState,
-            Subject.RECOVERY: Rung,
+            Subject.RECOVERY: Rung, Subject.TRADING: TradingState,
         }  # fmt: skip
         current = words[subject](self.current).name if subject in words else ""
         if self.missing:

@@ -102,7 +102,7 @@ impl Session {
         let timing = &self.plan.timing;
         let every = if timing.stale_check_every == 0 { timing.stale_after } else { timing.stale_check_every };
         self.look_at = self.now.saturating_add(every);
-        let closed = !self.is_venue_open();
+        let closed = !self.is_venue_open() || !self.is_venue_matching();
         for connection in 0..self.links.len() as Connection {
             if self.links[connection as usize].is_open() {
                 self.look_at_connection(connection, every, out);
@@ -163,17 +163,19 @@ impl Session {
                 if !here || !self.brings(channel, slot) {
                     continue;
                 }
-                let Some(&mut pulse) = self.instruments[slot as usize].pulse(line, stream) else { continue };
+                let (now, rests) = (self.now, !self.is_matching(slot));
+                let Some(pulse) = self.instruments[slot as usize].pulse(line, stream) else { continue };
+                if rests {
+                    pulse.rest(now);
+                }
                 if stream == StreamName::Heartbeat {
-                    if pulse.is_silent(self.now, stale_after) {
-                        unheard.push(slot);
-                    }
+                    unheard.extend(pulse.is_silent(now, stale_after).then_some(slot));
                     continue;
                 }
                 active += 1;
                 (last, longest) = (pulse.last.max(last), pulse.longest().max(longest));
                 learned += usize::from(pulse.is_learned());
-                let is_silent = pulse.is_silent(self.now, stale_after);
+                let is_silent = pulse.is_silent(now, stale_after);
                 // What was subscribed anew and has brought nothing since is no sign that anybody is there.
                 quiet += usize::from(is_silent || pulse.is_unanswered());
                 if is_silent {

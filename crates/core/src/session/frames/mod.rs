@@ -105,6 +105,7 @@ impl Session {
                 self.send(connection, reply, None, out);
             }
             Event::Welcome { authenticated } => self.on_welcome(connection, *authenticated, out),
+            Event::Trading { symbol, state } => self.on_trading(connection, told.text(symbol), *state, out),
             Event::AuthFailed { text: span } => self.on_auth_failed(connection, told.text(span), out),
             Event::Maintenance { text: span } => {
                 self.leave_soon(connection, Reason::Maintenance, told.text(span), out);

@@ -12,7 +12,7 @@ use super::trades::TradeStream;
 use super::types::{Acknowledged, Channel, Connection, InstrumentPlan, Out, StreamName};
 use super::{Counters, Instrument, Session};
 use crate::clock::Nanos;
-use crate::record::{Reason, Rung, Stream, Subject, SubscriptionState};
+use crate::record::{Reason, Rung, Stream, Subject, SubscriptionState, TradingState};
 use std::borrow::Cow;
 
 /// What is known of a channel before any instrument.
@@ -170,6 +170,7 @@ impl Session {
                 silent: 0,
                 merge,
                 rung: Rung::None,
+                trading: TradingState::Unknown,
                 definition: 0,
                 counters: Counters::default(),
             });

@@ -179,6 +179,7 @@ impl Session {
         let Some(slot) = self.receive(connection, StreamName::Trades, symbol, out) else { return count };
         if !head.snapshot {
             self.beat(connection, slot, StreamName::Trades, head.ts_event, out);
+            self.traded(connection, out);
             if self.is_redundant() {
                 self.merge_trades(connection, slot, &events[..count], out);
                 return count;

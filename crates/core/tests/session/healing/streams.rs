@@ -108,3 +108,58 @@ fn a_heartbeat_channel_that_is_never_acknowledged_ends_no_connection() {
     assert_eq!((rig.connects.len(), rig.closes.len()), (1, 0));
     assert!((1..=2).all(|id| rig.summary(id).state == BookState::Live));
 }
+
+/// What was told of trading: (instrument, before, then, why).
+fn trading(rig: &Rig) -> Vec<(u32, TradingState, TradingState, Reason)> {
+    let statuses = rig.records::<Status>();
+    let of = statuses.iter().filter(|status| status.subject == Subject::Trading as u8);
+    let state = |number| TradingState::from_number(number).unwrap();
+    of.map(|s| (s.instrument_id, state(s.previous), state(s.current), Reason::from_number(s.reason).unwrap())).collect()
+}
+
+#[test]
+fn while_the_venue_says_that_nothing_is_traded_no_market_is_silent() {
+    use TradingState::{Maintenance, Online, Unknown};
+    let symbols = ["AAA", "BBB", "CCC", "DDD"];
+    let (plan, venue) = usual(&symbols);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    rig.frame(0, "trading online");
+    market(&mut rig, &symbols, 60 * SECOND);
+    // One instrument, then all of them.
+    rig.frame(0, "trading maintenance AAA");
+    market(&mut rig, &symbols[1..], 600 * SECOND);
+    rig.frame(0, "trading online AAA");
+    rig.frame(0, "trading maintenance");
+    rig.run(1800 * SECOND);
+    assert!((1..=4).all(|id| rig.summary(id).counters.stales == 0 && rig.summary(id).state == BookState::Live));
+    assert_eq!((rig.connects.len(), rig.closes.len()), (1, 0));
+    rig.frame(0, "trading online");
+    let expected = [
+        (0, Unknown, Online, Reason::None),
+        (1, Unknown, Maintenance, Reason::Maintenance),
+        (1, Maintenance, Online, Reason::Recovered),
+        (0, Online, Maintenance, Reason::Maintenance),
+        (0, Maintenance, Online, Reason::Recovered),
+    ];
+    assert_eq!(trading(&rig), expected);
+    // From now on silence counts again.
+    market(&mut rig, &symbols, 60 * SECOND);
+    market(&mut rig, &symbols[1..], 20 * SECOND);
+    assert_eq!(rig.summary(1).counters.stales, 1);
+    rig.assert_derived_again(Box::new(LineDecoder));
+}
+
+#[test]
+fn a_trade_long_after_maintenance_began_ends_it() {
+    let (plan, venue) = usual(&["AAA"]);
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    rig.frame(0, "trading maintenance");
+    // What was under way when it began shows nothing.
+    rig.frame(0, "trade AAA 1 1 l");
+    assert_eq!(trading(&rig).len(), 1);
+    rig.run(600 * SECOND);
+    rig.frame(0, "trade AAA 2 2 l");
+    assert_eq!(trading(&rig)[1], (0, TradingState::Maintenance, TradingState::Online, Reason::Recovered));
+}
