@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tickplant import clock
-from tickplant.cli.common import Exit, JsonOption, print_json
+from tickplant.cli.common import Exit, JsonOption, print_json, terminal_columns
 from tickplant.errors import ConfigError
 from tickplant.sim.presets import MOST_INSTRUMENTS, VENUES, is_own
 
 if TYPE_CHECKING:
     from tickplant.testing.reports.report import Report
+
+# Columns of what no terminal reads.
+_WIDE = 120
 
 
 def sim(
@@ -79,13 +81,8 @@ def sim(
         if json:
             print_json(report.to_dict())
         else:
-            typer.echo(report_text(report, every_fault=fault_log, width=_width()))
+            typer.echo(report_text(report, every_fault=fault_log, width=terminal_columns() or _WIDE))
     return Exit.OK if proven else Exit.UNPROVEN
-
-
-def _width() -> int:
-    """Of the terminal; what is read by no terminal is wide."""
-    return shutil.get_terminal_size((120, 24)).columns
 
 
 def _fault_names(text: str) -> list[str]:
@@ -121,7 +118,7 @@ def _over_sockets(
         if json:
             print_json(found.to_dict())
             continue
-        typer.echo(found.text(_width()))
+        typer.echo(found.text(terminal_columns() or _WIDE))
         for wound in found.wounds if fault_log else ():
             typer.echo(f"  {wound.text}")
     return Exit.OK if proven else Exit.UNPROVEN

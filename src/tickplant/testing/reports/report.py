@@ -72,7 +72,8 @@ def report_text(report: Report, *, every_fault: bool = False, width: int = 120) 
     lines = [f"seed {report.seed}  {report.hash}", counts_text(report.counts, width), f"  faults:  {len(report.fired)}"]
     lines += [f"  {line}" for line in healing_text(report.wounds, width - 2)]
     if every_fault:
-        lines += [f"  {wound.text}" for wound in report.wounds]
+        wrap = textwrap.TextWrapper(width, "  ", " " * 15, break_on_hyphens=False)
+        lines += [wrap.fill(wound.text) for wound in report.wounds]
     for violation in report.violations[:_VIOLATIONS_SHOWN]:
         where = f"{violation.rule}: {violation.instrument}".rstrip(": ")
         lines.append(f"  VIOLATION {_time_text(violation.at_ns)} {where}: {violation.what}")
