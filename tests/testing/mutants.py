@@ -131,6 +131,12 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "holes of a killed run forgotten",
+        f"{SESSION}/trades/backfill.rs",
+        "        self.backfill.open.extend(&left_off.holes);\n",
+        "",
+    ),
+    Mutant(
         "gap absorbed",
         f"{SESSION}/books/mod.rs",
         "            Verdict::Missing { first, last } => {\n                let cause = if sync.position.joining",

@@ -25,7 +25,9 @@ _LEAP_MOST_NS = 3600 * SECOND_NS
 _LINE_DEAD_LEAST_NS, _LINE_DEAD_MOST_NS = 20 * SECOND_NS, 100 * SECOND_NS
 # By then a line that was dead is back, back-off and all, so that never two are dead at once.
 _LINE_BACK_NS = 60 * SECOND_NS
-# How long before it hangs up a venue says so to whom has a line to spare.
+# How long before it hangs up a venue says so to whom has a line to spare. Two lines are replaced one after the other,
+# each once the other has all of it and `line_hold_s` more: three seconds each where nothing fails, and three failed
+# attempts with their waits (1, 2 and 4 s, and some seconds for a lost answer) fit beside that.
 _NOTICE_NS = 30 * SECOND_NS
 _SLOW_WRITE_NS = 2 * MILLISECOND_NS
 
