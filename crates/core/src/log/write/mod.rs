@@ -10,17 +10,20 @@ use super::control::{wake, ArchiveState, Control};
 use super::dir::{make_dir, HotClaim, LaneLock, LanePaths};
 use super::layout::{CutLine, EntryHead, CUT, LINE};
 use super::{LogDir, LogError, Options, SyncPolicy};
-use crate::clock::{Clock, Nanos, SystemClock, SECOND};
+use crate::clock::Nanos;
 use archive::{Archiver, Orders};
 use disk::{Disk, RealDisk};
 use hot::{Budget, KeepUntil, Preparer};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use stream::StreamWriter;
 
-/// How long a close waits for a disk that does not take the rest.
-const CLOSE_WITHIN: Nanos = 4 * SECOND;
+/// How often a close looks whether the disk took the rest: for four seconds, of which none counts in which the whole process stands
+/// still, as on a machine that is paused.
+const CLOSE_LOOKS: u32 = 4000;
+const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How far the archive is behind the commits, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,11 +372,10 @@ impl LaneWriter {
     /// the hot files stay, and the next start archives them.
     pub fn close(mut self) -> Result<(), LogError> {
         self.commit(self.control.published_watermark());
-        let mut clock = SystemClock::new();
-        let until = clock.now() + CLOSE_WITHIN;
         self.helpers.orders.flush.store(true, Ordering::Release);
+        let mut looks = 0;
         while self.is_archived && self.archive_status().unsynced_bytes > 0 {
-            let archiver = self.helpers.archiver.as_ref().filter(|_| clock.now() <= until);
+            let archiver = self.helpers.archiver.as_ref().filter(|_| looks < CLOSE_LOOKS);
             let Some(archiver) = archiver else {
                 return Err(LogError::Unarchived {
                     lane: self.paths.lane.clone(),
@@ -381,7 +383,8 @@ impl LaneWriter {
                 });
             };
             archiver.thread().unpark();
-            std::thread::park_timeout(std::time::Duration::from_millis(1));
+            std::thread::sleep(CLOSE_LOOK_EVERY);
+            looks += 1;
         }
         self.helpers.end();
         self.remove_hot()

@@ -215,12 +215,13 @@ impl StreamWriter {
         let payload = &unsafe { self.map.prefix(self.offset) }[at + LINE..];
         head.crc = head.expected_crc(self.chain, payload);
         self.chain = head.crc;
-        // SAFETY: as in `put`.
-        unsafe { self.map.write(at, bytemuck::bytes_of(&head)) };
         let end = self.offset.next_multiple_of(LINE);
         let empty = (end + LINE).min(self.size()) - self.offset;
-        // SAFETY: as in `put`.
-        unsafe { self.map.write(self.offset, &[0; 2 * LINE][..empty]) };
+        // SAFETY: as in `put`. The head comes last: a batch without one is not there.
+        unsafe {
+            self.map.write(self.offset, &[0; 2 * LINE][..empty]);
+            self.map.write(at, bytemuck::bytes_of(&head));
+        }
         self.offset = end;
     }
 

@@ -20,6 +20,8 @@ const SMALL_READ_BYTES: usize = 64 << 10;
 pub struct Keeper {
     tape: Option<TapeWriter>,
     failed: Option<LogError>,
+    /// The last frame is in the log. Where it is not, as where the router is stopped while the log is full, nothing of it is marked.
+    is_taken: bool,
     read_at: Nanos,
     /// The last read was a small one of a flow.
     small: bool,
@@ -64,6 +66,7 @@ impl Keeper {
     /// Puts a frame into the log, before anything of it is dealt. The error is a log that is full: wait for [`Keeper::has_room`].
     #[inline]
     pub fn frame(&mut self, frame: &[u8], now: Nanos) -> Result<(), LogError> {
+        self.is_taken = false;
         let Some(tape) = self.tape.as_mut().filter(|_| self.failed.is_none()) else { return Ok(()) };
         match tape.frame(frame, now) {
             Err(full @ LogError::Full { .. }) => tape.commit(now).and(Err(full)),
@@ -71,7 +74,10 @@ impl Keeper {
                 self.failed = Some(error);
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.is_taken = true;
+                Ok(())
+            }
         }
     }
 
@@ -83,7 +89,7 @@ impl Keeper {
     /// The object at `offset` of the last frame belongs to this shard.
     #[inline]
     pub fn mark(&mut self, shard: usize, offset: usize) {
-        if let Some(tape) = &mut self.tape {
+        if let Some(tape) = self.tape.as_mut().filter(|_| self.is_taken) {
             tape.mark(shard, offset);
         }
     }
