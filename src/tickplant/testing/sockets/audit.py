@@ -93,9 +93,10 @@ class LogChecker(Checker):
             self._look_back(self.look_ns)
 
     def sent(self, checked: Checked, update_id: int) -> int:
-        """What must have been sent by this update: changes behind a subscribed window are not."""
-        is_same = checked.windowed and checked.at_id < update_id and checked.held == self._window(checked, update_id)
-        return checked.at_id if is_same else update_id
+        """What must have been told by this update: changes behind a subscribed window are not, and where nothing is
+        numbered those that a venue puts together and that take each other back leave no record."""
+        may_be_same = (checked.windowed or not checked.numbered) and checked.at_id < update_id
+        return checked.at_id if may_be_same and checked.held == self._window(checked, update_id) else update_id
 
     def _look_back(self, at_ns: int) -> None:
         while self._fault_times_ns and self._fault_times_ns[0] <= at_ns:
