@@ -1,5 +1,6 @@
 //! Why the log refused or failed.
 
+use super::control::ArchiveState;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub enum LogError {
     /// A file is not what it must be, in a way that no crash explains.
     Damaged { path: PathBuf, what: &'static str },
     /// The lane could not be closed with everything archived in time; its hot files stay and the next start archives them.
-    Unarchived { lane: String, lag_bytes: u64 },
+    Unarchived { lane: String, lag_bytes: u64, state: ArchiveState },
 }
 
 impl LogError {
@@ -89,11 +90,15 @@ impl fmt::Display for LogError {
                 "{} is damaged: {what}; move it aside or restore it from a copy, then try again",
                 path.display()
             ),
-            LogError::Unarchived { lane, lag_bytes } => write!(
-                out,
-                "lane {lane} was closed with {lag_bytes} bytes not yet archived: they stay in memory and the next start archives \
-                 them; do not reboot before that"
-            ),
+            LogError::Unarchived { lane, lag_bytes, state } => {
+                write!(out, "lane {lane} was closed with {lag_bytes} bytes not yet archived (")?;
+                match state {
+                    ArchiveState::Ok => write!(out, "the disk took nothing for seconds")?,
+                    ArchiveState::DiskFull { .. } => write!(out, "the disk is full")?,
+                    ArchiveState::Failed { errno, .. } => write!(out, "{}", io::Error::from_raw_os_error(*errno))?,
+                }
+                write!(out, "): they stay in memory and the next start archives them; do not reboot before that")
+            }
         }
     }
 }

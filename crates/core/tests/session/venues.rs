@@ -55,10 +55,12 @@ impl Player {
         player
     }
 
-    /// A player of a recording, which holds no acknowledgements: the first data is the answer.
+    /// A player of a recording, which is of one line and holds no acknowledgements: the first data is the answer.
     fn of_recording(venue: &str, instruments: Vec<InstrumentPlan>, at: Nanos) -> Self {
         let mut plan = golden(venue);
         plan.instruments = instruments;
+        let routes = plan.routes.len() / usize::from(std::mem::take(&mut plan.lines).copies);
+        plan.channels.retain(|channel| channel.route < routes);
         plan.routes.truncate(1);
         plan.channels.retain(|channel| channel.stream != StreamName::Heartbeat);
         for channel in &mut plan.channels {

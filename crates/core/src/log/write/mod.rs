@@ -20,8 +20,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use stream::StreamWriter;
 
-/// How often a close looks whether the disk took the rest: for four seconds, of which none counts in which the whole process stands
-/// still, as on a machine that is paused.
+/// Looks in a row that find the disk to have taken nothing, after which a close leaves it the rest: four seconds, of which none counts
+/// in which the whole process stands still, as on a machine that is paused.
 const CLOSE_LOOKS: u32 = 4000;
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -368,23 +368,24 @@ impl LaneWriter {
         self.journal.iter().chain([&self.records])
     }
 
-    /// Commits, archives everything, makes it durable and gives the memory back. Where the disk does not take it within four seconds
-    /// the hot files stay, and the next start archives them.
+    /// Commits, archives everything, makes it durable and gives the memory back. Where the disk takes nothing for four seconds the hot
+    /// files stay, and the next start archives them.
     pub fn close(mut self) -> Result<(), LogError> {
         self.commit(self.control.published_watermark());
         self.helpers.orders.flush.store(true, Ordering::Release);
-        let mut looks = 0;
-        while self.is_archived && self.archive_status().unsynced_bytes > 0 {
-            let archiver = self.helpers.archiver.as_ref().filter(|_| looks < CLOSE_LOOKS);
-            let Some(archiver) = archiver else {
-                return Err(LogError::Unarchived {
-                    lane: self.paths.lane.clone(),
-                    lag_bytes: self.archive_status().unsynced_bytes,
-                });
+        let (mut left, mut looks) = (u64::MAX, 0);
+        loop {
+            let ArchiveStatus { lag_bytes, unsynced_bytes, state, .. } = self.archive_status();
+            if !self.is_archived || unsynced_bytes == 0 {
+                break;
+            }
+            looks = if lag_bytes + unsynced_bytes < left { 0 } else { looks + 1 };
+            left = left.min(lag_bytes + unsynced_bytes);
+            let Some(archiver) = self.helpers.archiver.as_ref().filter(|_| looks < CLOSE_LOOKS) else {
+                return Err(LogError::Unarchived { lane: self.paths.lane.clone(), lag_bytes: unsynced_bytes, state });
             };
             archiver.thread().unpark();
             std::thread::sleep(CLOSE_LOOK_EVERY);
-            looks += 1;
         }
         self.helpers.end();
         self.remove_hot()
