@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from tickplant._native import Batch, Trade
+from tickplant._native import Batch, Status, Trade
+from tickplant.cli.live import change_text
 from tickplant.cli.view import View, clock_text, compact_line, duration_text, ladder_lines
-from tickplant.records import BookState, Side
+from tickplant.records import BookState, ConnectionState, Reason, Side, Subject
 
 
 class Rows(list):
@@ -112,3 +113,20 @@ def test_it_shows_how_redundant_lines_do(view):
     text = "kraken: line 1 75% first, copies 1.5 ms behind, 2 holes; line 2 25% first, 2 fills"
     assert text in view.render(100, 40).plain
     assert view.plain_lines()[-1] == text
+
+
+def test_a_change_is_told_of_whom_it_is():
+    live = Status(
+        subject=Subject.CONNECTION, connection=1, current=ConnectionState.LIVE, reason=Reason.RECOVERED, ts_recv=1
+    )
+    begun = Status(subject=Subject.PLANT, connection=2**32 - 1, current=0, reason=Reason.RESTARTED, ts_recv=1)
+    assert change_text(live, "kraken", "").split()[1:] == [
+        "connection",
+        "kraken",
+        "connection",
+        "1",
+        "LIVE",
+        "RECOVERED",
+    ]
+    assert change_text(begun, "kraken-line2of2", "").split()[1:] == ["plant", "kraken-line2of2", "RESTARTED"]
+    assert change_text(begun, "kraken", "hello").endswith("RESTARTED: hello")

@@ -27,6 +27,8 @@ from tickplant.records import (
     SubscriptionState,
 )
 
+# What the connection of a STATUS is that is about none.
+_NO_CONNECTION = (1 << 32) - 1
 CHANGES_EVERY_S = 0.25
 # With so many new records at a look the next one comes so soon.
 CHANGES_BUSY_RECORDS, CHANGES_BUSY_EVERY_S = 500, 0.025
@@ -131,10 +133,11 @@ def status_text(log: Log, lane: str | None, index: int) -> str:
 
 def change_text(record: Status, lane: str, text: str) -> str:
     """One STATUS record for people: when, whose state, what it is now, why, and when it is tried again."""
-    whose = record.instrument or f"{lane} connection {record.connection}"
-    current = getattr(record.current, "name", record.current)
-    subject = record.subject.name.lower()
-    line = f"{clock_text(record.ts_recv)}  {subject:<12} {whose:<24} {current}  {record.reason.name}"
+    of_lane = lane if record.connection == _NO_CONNECTION else f"{lane} connection {record.connection}"
+    whose = f"{record.subject.name.lower():<12} {record.instrument or of_lane:<24}"
+    # A plant, a clock or a disk has no states to go through: the reason says it all.
+    current = getattr(record.current, "name", str(record.current or ""))
+    line = "  ".join(filter(None, (clock_text(record.ts_recv), whose, current, record.reason.name)))
     waits = record.subject is Subject.CONNECTION and record.current is ConnectionState.WAITING
     if waits and record.ts_recv < record.value < UNDEF_I64:
         line += f", next try at {clock_text(record.value)}"
