@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from tickplant.clock import SECOND_NS
 from tickplant.errors import ConfigError
 from tickplant.sim.presets import VENUES
 from tickplant.testing import FAULTS, PRESETS, load_faults, simulate, world
@@ -100,10 +101,24 @@ def test_a_failing_seed_is_shrunk_to_the_faults_that_it_takes():
 
 def test_faults_that_are_left_out_do_not_fire():
     faults = dict.fromkeys(("truncate", "rst", "drop", "delay"), 0.01)
-    some = simulate(5, minutes=1, venues=["kraken"], faults=faults, only=["truncate", "rst"])
+    some = simulate(5, minutes=1, venues=["kraken"], faults=faults, only=["truncate", "rst"], lines=2)
     assert set(some.histogram) <= {"truncate", "rst"}
     assert some.fired
-    assert some.command.endswith("--only rst,truncate")
+    assert some.command.endswith("--lines 2 --only rst,truncate")
+
+
+def test_a_clock_that_is_set_while_the_plant_is_down_wakes_nobody():
+    with world(seed=3, venues=["kraken"]) as hurt:
+        (station,) = hurt.stations
+        hurt.run(10)
+        station.kill()
+        station.set_clock(SECOND_NS)
+        hurt.run(30)
+        station.start()
+        hurt.run(30)
+        hurt.settle()
+        hurt.close()
+        assert hurt.violations == []
 
 
 def test_a_report_names_the_command_that_plays_it_again():

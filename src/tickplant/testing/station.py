@@ -151,6 +151,7 @@ class Station:
         for wire in [*self.by_number.values(), *self.wires.values()]:
             self._forget(wire)
         self.wires.clear()
+        self._wake_ns = None
         self._runs += 1
         self.injury.forget_patience()
         self.checker.restarted(self.agenda.now_ns)

@@ -330,4 +330,5 @@ def simulate(
             instruments=instruments,
             rate=rate,
             only=None if only is None else sorted(only),
+            lines=lines,
         )

@@ -36,6 +36,10 @@ def sim(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="So many seeds, one after the other.")] = 1,
     instruments: Annotated[int, typer.Option("--instruments", min=1, max=MOST_INSTRUMENTS, help="Of each venue.")] = 2,
     rate: Annotated[int, typer.Option("--rate", min=1, max=10_000, help="Orders a second of each venue.")] = 10,
+    lines: Annotated[
+        int | None,
+        typer.Option("--lines", min=1, max=4, help="Redundant connections that bring each stream."),
+    ] = None,
     sockets: Annotated[
         float | None,
         typer.Option("--sockets", min=1, help="So many real seconds over sockets instead: calm, flaky or storm."),
@@ -64,17 +68,17 @@ def sim(
         raise ConfigError(f"there is no simulated venue {', '.join(unknown)}", expected=f"some of {', '.join(VENUES)}")
     first = clock.seed_from_system() if seed is None else seed
     if sockets is not None:
-        return _over_sockets(range(first, first + seeds), sockets, faults, names, fault_log=fault_log, json=json)
+        some_seeds = range(first, first + seeds)
+        return _over_sockets(some_seeds, sockets, faults, names, lines or 1, fault_log=fault_log, json=json)
     chosen_faults = None if only is None else _fault_names(only)
 
-    def run(chosen: int, some: list[str] | None) -> Report:
-        return simulate(
-            chosen, faults=faults, minutes=hours * 60, venues=names, instruments=instruments, rate=rate, only=some
-        )
-
+    minutes = hours * 60
+    run = partial(
+        simulate, faults=faults, minutes=minutes, venues=names, instruments=instruments, rate=rate, lines=lines
+    )
     proven = True
     for chosen in range(first, first + seeds):
-        report = run(chosen, chosen_faults)
+        report = run(chosen, only=chosen_faults)
         proven = proven and not report.violations
         if smallest and report.violations:
             report = _shrunk(report, partial(run, chosen))
@@ -96,24 +100,24 @@ def _fault_names(text: str) -> list[str]:
     return names
 
 
-def _shrunk(report: Report, run: Callable[[list[str]], Report]) -> Report:
+def _shrunk(report: Report, run: Callable[..., Report]) -> Report:
     """The same seed with as few sorts of faults as it takes to fail."""
     from tickplant.testing.reports.shrink import shrink
 
     print(f"seed {report.seed} fails; looking for the faults that it takes", file=sys.stderr, flush=True)
-    needed = shrink(list(report.histogram), lambda names: bool(run(names).violations))
-    return run(needed)
+    needed = shrink(list(report.histogram), lambda names: bool(run(only=names).violations))
+    return run(only=needed)
 
 
 def _over_sockets(
-    seeds: Iterable[int], seconds: float, faults: str, venues: list[str], *, fault_log: bool, json: bool
+    seeds: Iterable[int], seconds: float, faults: str, venues: list[str], lines: int, *, fault_log: bool, json: bool
 ) -> Exit:
     """A real plant behind fault proxies, once for each seed."""
     from tickplant.testing.sockets.trial import trial
 
     proven = True
     for seed in seeds:
-        found = asyncio.run(trial(seed=seed, seconds=seconds, faults=faults, venues=venues))
+        found = asyncio.run(trial(seed=seed, seconds=seconds, faults=faults, venues=venues, lines=lines))
         proven = proven and not found.violations
         if json:
             print_json(found.to_dict())

@@ -35,6 +35,8 @@ class Report:
     rate: int = 10
     only: list[str] | None = None
     """The faults that could fire, where not all could that were drawn."""
+    lines: int | None = None
+    """Redundant connections of each stream, where they were chosen."""
 
     @property
     def histogram(self) -> dict[str, int]:
@@ -46,9 +48,10 @@ class Report:
         """The command that plays this seed again."""
         venues = ",".join(self.venues)
         only = "" if self.only is None else f" --only {','.join(self.only)}"
+        lines = "" if self.lines is None else f" --lines {self.lines}"
         return (
             f"tickplant sim --seed {self.seed} --faults {self.faults_name} --hours {self.virtual_minutes / 60!r} "
-            f"--venues {venues} --instruments {self.instruments} --rate {self.rate}{only}"
+            f"--venues {venues} --instruments {self.instruments} --rate {self.rate}{lines}{only}"
         )
 
     def to_dict(self) -> dict[str, Any]:
