@@ -137,7 +137,7 @@ def change_text(record: Status, lane: str, text: str) -> str:
     whose = f"{record.subject.name.lower():<12} {record.instrument or of_lane:<24}"
     # A plant, a clock or a disk has no states to go through: the reason says it all.
     current = getattr(record.current, "name", str(record.current or ""))
-    line = "  ".join(filter(None, (clock_text(record.ts_recv), whose, current, record.reason.name)))
+    line = f"{clock_text(record.ts_recv)}  {whose} {'  '.join(filter(None, (current, record.reason.name)))}"
     waits = record.subject is Subject.CONNECTION and record.current is ConnectionState.WAITING
     if waits and record.ts_recv < record.value < UNDEF_I64:
         line += f", next try at {clock_text(record.value)}"
