@@ -110,20 +110,20 @@ impl Session {
     }
 
     /// After a frame that could not be read: the books that it names are suspect, and where nothing else would show a lost
-    /// message (no numbers, no checksums) and it names none, all of its connection.
+    /// message (no numbers, no checksum of all levels) every one of its connection: two messages that arrive as one name
+    /// one, and hold another.
     pub(in crate::session) fn suspect(&mut self, connection: Connection, reason: Reason, frame: &[u8], out: &mut Out) {
         let sample = &frame[..frame.len().min(records::SAMPLE_BYTES_MOST)];
         let mut slots = Vec::new();
         self.symbols.mentioned(sample, |slot| slots.push(slot));
-        slots.sort_unstable();
-        slots.dedup();
-        if slots.is_empty() && self.plan.book.continuity == Continuity::None {
-            // It may have been a message of any of them, of levels that no checksum covers.
+        if self.plan.book.continuity == Continuity::None {
             let checksum = self.plan.book.checksum;
             let depths = self.instruments.iter().map(|instrument| instrument.depth);
             let unproven = depths.zip(0..).filter(|&(depth, _)| !checksum.covers(depth));
             slots.extend(unproven.map(|(_, slot): (u32, Slot)| slot));
         }
+        slots.sort_unstable();
+        slots.dedup();
         for slot in slots {
             let on_it = self.is_carried(connection, slot) && !self.is_spared(connection, slot);
             if on_it && self.instruments[slot as usize].sync.phase == Phase::Joined {
