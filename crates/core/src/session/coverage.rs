@@ -305,6 +305,9 @@ fn write(out: &mut Out, stamp: Stamp, id: u32, stream: Stream, open: &Open, ts_e
 pub(super) struct Round {
     next_at: Nanos,
     slot: usize,
+    /// The stamps leap ahead after this, and nothing has been said since. Whoever reads only the lane's end, by its times, is to
+    /// find what is open behind the leap.
+    leapt_at: Option<Nanos>,
 }
 
 impl Session {
@@ -326,11 +329,13 @@ impl Session {
                 self.cover(slot, stream, out);
             }
         }
-        if self.round.next_at > self.now {
+        let leapt = self.round.leapt_at.is_some_and(|leapt_at| leapt_at < self.now);
+        if self.round.next_at > self.now && !leapt {
             return;
         }
         let (stamp, count) = (self.stamp(), self.instruments.len());
-        let ticks = count.clamp(1, TICKS_MOST);
+        let ticks = if leapt { 1 } else { count.clamp(1, TICKS_MOST) };
+        self.round.leapt_at = self.round.leapt_at.filter(|_| !leapt);
         for _ in 0..count.div_ceil(ticks) {
             self.round.slot = (self.round.slot + 1) % count.max(1);
             let Some(instrument) = self.instruments.get_mut(self.round.slot) else { break };
@@ -344,8 +349,14 @@ impl Session {
         self.round.next_at = if next_at > self.now { next_at } else { self.now.saturating_add(tick) };
     }
 
+    /// The stamps leap ahead from now on.
+    pub(super) fn coverage_leaps(&mut self) {
+        self.round.leapt_at = Some(self.now);
+    }
+
     pub(super) fn coverage_deadline(&self) -> Option<Nanos> {
-        (self.plan.coverage_every > 0 && !self.is_drained()).then_some(self.round.next_at)
+        let next_at = self.round.leapt_at.unwrap_or(self.round.next_at);
+        (self.plan.coverage_every > 0 && !self.is_drained()).then_some(next_at)
     }
 
     fn round_tick(&self) -> Nanos {

@@ -354,6 +354,9 @@ impl Session {
         if reason == Reason::ClockStep {
             // The times of the inputs leap by it from now on; a step back lets them go at half their pace instead.
             self.steps.step(self.at, value);
+            if value > 0 {
+                self.coverage_leaps();
+            }
             // The waking that was asked for is told anew in the new stamps.
             self.wake = None;
         }

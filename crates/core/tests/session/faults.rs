@@ -132,7 +132,9 @@ fn a_snapshot_without_its_number_is_not_joined() {
 
 #[test]
 fn an_unreadable_frame_makes_suspect_whom_it_names_and_all_whose_loss_nothing_else_would_show() {
-    for (checksum, named, nameless) in [(Checksum::None, [1, 1, 1], [2, 2, 2]), (Checksum::Kraken, [0, 1, 0], [0, 1, 0])] {
+    for (checksum, named, nameless) in
+        [(Checksum::None, [1, 1, 1], [2, 2, 2]), (Checksum::Kraken, [0, 1, 0], [0, 1, 0])]
+    {
         let book = line::book_plan(Continuity::None, true, checksum);
         let plan = line::plan(Acknowledged::Listing, book, &["AAA", "BBB", "CCC"]);
         let mut venue = LineVenue::new(Acknowledged::Listing, true);

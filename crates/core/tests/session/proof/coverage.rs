@@ -294,3 +294,23 @@ fn a_gap_on_an_open_connection_begins_in_the_records_time() {
     assert_eq!(last.cause, Reason::TokenExpired as u8, "{found:?}");
     assert!(last.since + 1 >= good_until, "{} s too early", (good_until - last.since) / SECOND);
 }
+
+/// A reader of the lane's end, by its times, finds what is open behind a leap of the wall clock: a run that was killed soon after
+/// it knows which trades it had.
+#[test]
+fn what_is_open_is_said_again_when_the_wall_clock_is_set_ahead() {
+    let (mut plan, venue) = kraken_like(&["AAA", "BBB"]);
+    plan.coverage_every = 60 * SECOND;
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    let step = 3600 * SECOND;
+    rig.command(Command::Note { reason: Reason::ClockStep as u8, value: step as i64, detail: "stepped".into() });
+    let (leapt_at, said) = (rig.now, rig.records::<Coverage>().len());
+    rig.now += step;
+    rig.run(SECOND);
+    let again = rig.records::<Coverage>().split_off(said);
+    let open: Vec<u32> = again.iter().filter(|line| line.ts_end == UNDEF_U64).map(|line| line.instrument_id).collect();
+    assert_eq!(open, [2, 2, 2, 1, 1, 1]);
+    assert!(again.iter().all(|line| line.ts_recv > leapt_at + step - SECOND), "{again:?}");
+    rig.assert_derived_again(Box::new(LineDecoder));
+}
