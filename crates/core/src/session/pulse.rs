@@ -80,6 +80,9 @@ pub(super) struct Pulse {
     patience: u8,
     /// News after this shows that the last remedy did help: then the silence was no quiet of the market.
     proven_at: Nanos,
+    /// It brought nothing while a faster stream of its instrument fell silent, and nothing since: what took that one may have
+    /// taken it too, and it is too slow, or too new, to tell by itself.
+    pub(super) suspect: bool,
 }
 
 /// What a message is to a pulse.
@@ -114,6 +117,7 @@ impl Pulse {
         }
         self.last = now;
         self.rested = false;
+        self.suspect = false;
         self.remedies = 0;
         if now >= self.proven_at {
             self.patience = 0;
@@ -153,6 +157,14 @@ impl Pulse {
         self.proven_at = now.saturating_add(self.usual_silence(stale_after));
     }
 
+    /// A stream of the same instrument is silent: whether this one went quiet with it and cannot tell soon by its own rate.
+    /// The second half of that silence counts, since none says its last word in the same moment as another.
+    pub(super) fn doubt(&mut self, silent: &Pulse, now: Nanos) {
+        let slower = !self.is_learned() || self.usual > silent.usual;
+        let (quiet, silence) = (now.saturating_sub(self.last), now.saturating_sub(silent.last));
+        self.suspect |= slower && quiet.saturating_mul(2) >= silence;
+    }
+
     /// Silence does not count until now: its connection was stale and speaks again.
     pub(super) fn excuse(&mut self, now: Nanos) {
         self.last = if self.last > 0 { now } else { 0 };
@@ -175,6 +187,7 @@ impl Pulse {
         // A venue's clock that once ran ahead must not freeze the stream for good.
         self.newest = 0;
         self.rested = true;
+        self.suspect = false;
     }
 }
 

@@ -202,17 +202,52 @@ impl Session {
         // What proves no market ends no connection: of heartbeats alone the rest may be well.
         let unheard = unheard.into_iter().map(|slot| (slot, StreamName::Heartbeat));
         for (slot, stream) in silent.into_iter().chain(unheard) {
-            self.tell_silent(connection, slot, stream, out);
-            self.climb(Some(slot), Some(connection), (Rung::Resubscribe, Reason::Silent), out);
             // Alone it has nobody to be told quiet from, so the next rung follows as soon as it may.
             let patient = !most || stream == StreamName::Heartbeat;
-            self.with_pulse(connection, slot, stream, |pulse, now| {
-                pulse.remedies = pulse.remedies.saturating_add(1);
-                if patient {
-                    pulse.grow_patient(now, stale_after);
+            self.remedy(connection, slot, stream, patient.then_some(stale_after), out);
+        }
+    }
+
+    /// Subscribes a silent stream anew. `patience`: where the silence may be the market's quiet, how long one is given.
+    fn remedy(
+        &mut self,
+        connection: Connection,
+        slot: Slot,
+        stream: StreamName,
+        patience: Option<Nanos>,
+        out: &mut Out,
+    ) {
+        self.tell_silent(connection, slot, stream, out);
+        self.climb(Some(slot), Some(connection), (Rung::Resubscribe, Reason::Silent), out);
+        let silent = self.with_pulse(connection, slot, stream, |pulse, now| {
+            let silent = *pulse;
+            pulse.remedies = pulse.remedies.saturating_add(1);
+            patience.into_iter().for_each(|stale_after| pulse.grow_patient(now, stale_after));
+            silent
+        });
+        // Heartbeats that stop say nothing of the market.
+        if let Some(silent) = silent.filter(|_| stream != StreamName::Heartbeat) {
+            for other in [StreamName::Book, StreamName::Trades, StreamName::Ticker] {
+                if other != stream {
+                    self.with_pulse(connection, slot, other, |pulse, now| pulse.doubt(&silent, now));
                 }
-            });
-            self.resubscribe(connection, slot, stream);
+            }
+        }
+        self.resubscribe(connection, slot, stream);
+    }
+
+    /// A stream that was silent and subscribed anew brings news again: a venue that dropped it without a word (a symbol that
+    /// was delisted for a while) dropped the instrument's slower ones too, whichever of the line's connections brings them.
+    /// Those that brought nothing since are subscribed anew; their own rate would tell it much later, or never while unknown.
+    fn follow_up(&mut self, connection: Connection, slot: Slot) {
+        let line = self.line_of(connection);
+        for channel in 0..self.plan.channels.len() {
+            let plan = &self.plan.channels[channel];
+            let (stream, route) = (plan.stream, plan.route as Connection);
+            let of_line = self.line_of(route) == line;
+            if of_line && self.with_pulse(route, slot, stream, |pulse, _| pulse.suspect) == Some(true) {
+                self.resubscribe(route, slot, stream);
+            }
         }
     }
 
@@ -295,9 +330,12 @@ impl Session {
         ts_event: Nanos,
         out: &mut Out,
     ) {
-        let Some(beat) = self.with_pulse(connection, slot, stream, |pulse, now| pulse.beat(now, ts_event)) else {
-            return;
-        };
+        // A snapshot may have ended the state before; what was tried counts until the market's own news.
+        let taken = self.with_pulse(connection, slot, stream, |pulse, now| {
+            let tried = pulse.remedies > 0;
+            (pulse.beat(now, ts_event), tried)
+        });
+        let Some((beat, tried)) = taken else { return };
         if beat != Beat::Repeat && stream != StreamName::Heartbeat {
             self.forgive(connection);
         }
@@ -312,6 +350,10 @@ impl Session {
         if beat == Beat::Return || was_told {
             instrument.rung = Rung::None;
         }
+        if tried && beat != Beat::Repeat && stream != StreamName::Heartbeat {
+            self.follow_up(connection, slot);
+        }
+        let instrument = &mut self.instruments[slot as usize];
         if beat == Beat::Return && stream == StreamName::Book && instrument.sync.state == BookState::Stale {
             self.set_book(slot, BookState::Live, Reason::Recovered, UNDEF_I64, &[], out);
         }

@@ -49,6 +49,53 @@ fn trades_that_were_told_silent_recover_after_they_were_subscribed_anew() {
     rig.assert_derived_again(Box::new(LineDecoder));
 }
 
+/// An instrument whose venue drops some of its subscriptions without a word, as one that is delisted for a while does; its
+/// trades are so few that no rate of theirs is known. What is there of them afterwards.
+fn dropped_in_silence(rule: Acknowledged, channels: &[&str], trades_go_on: bool) -> (Rig, Vec<String>) {
+    let symbols = ["AAA", "BBB", "CCC"];
+    let (_, markets) = kraken_like(&symbols);
+    let mut plan = line::plan(rule, line::book_plan(Continuity::None, true, Checksum::None), &symbols);
+    (plan.timing.stale_after, plan.timing.ping_every) = (10 * SECOND, 20 * SECOND);
+    let mut venue = LineVenue::new(rule, true);
+    venue.markets = markets.markets;
+    let mut rig = Rig::new(plan, venue, 1);
+    rig.run(SECOND);
+    for id in 1..=3 {
+        rig.frame(0, format!("trade AAA {id} {id} l"));
+        market(&mut rig, &symbols, 20 * SECOND);
+    }
+    let (sent, mut id) = (rig.sent.len(), 3);
+    rig.venue.active.retain(|(_, channel, symbol), _| symbol != "AAA" || !channels.contains(&channel.as_str()));
+    for _ in 0..30 {
+        if trades_go_on {
+            id += 1;
+            rig.frame(0, format!("trade AAA {id} {id} l"));
+        }
+        market(&mut rig, &symbols, SECOND);
+    }
+    let requests = asked(&rig, sent, "book").into_iter().chain(asked(&rig, sent, "trade")).map(str::to_owned).collect();
+    assert_eq!((rig.connects.len(), rig.closes.len()), (1, 0));
+    assert!((1..=3).all(|id| rig.summary(id).state == BookState::Live));
+    (rig, requests)
+}
+
+#[test]
+fn what_a_venue_dropped_with_the_book_is_subscribed_anew_with_it() {
+    for rule in [Acknowledged::Symbol, Acknowledged::Request, Acknowledged::Listing, Acknowledged::Data] {
+        let (rig, requests) = dropped_in_silence(rule, &["book", "trade"], false);
+        assert!(rig.venue.is_active("book", "AAA") && rig.venue.is_active("trade", "AAA"), "{rule:?}");
+        assert!(requests.len() == 4 && requests.iter().all(|text| text.ends_with(" AAA")), "{rule:?} {requests:?}");
+        rig.assert_derived_again(Box::new(LineDecoder));
+    }
+}
+
+#[test]
+fn what_went_on_while_the_book_was_silent_is_left_in_peace() {
+    let (rig, requests) = dropped_in_silence(Acknowledged::Symbol, &["book"], true);
+    assert!(rig.venue.is_active("book", "AAA"));
+    assert!(requests.len() == 2 && requests.iter().all(|text| text.contains(" book ")), "{requests:?}");
+}
+
 /// Like Coinbase: answers that list what is active, no checksums, and a heartbeat channel of each instrument.
 fn coinbase_like() -> (Plan, LineVenue) {
     let (_, markets) = kraken_like(&["AAA", "BBB"]);
