@@ -271,6 +271,20 @@ mod tests {
         assert_eq!(waits, [10, 40, 160]);
     }
 
+    #[test]
+    fn what_is_slower_or_unknown_is_doubted_where_it_went_quiet_too() {
+        let end = 10_000 * SECOND;
+        let book = Pulse { last: end - 10 * SECOND, ..beating(|_| 100 * MILLISECOND, 1000).0 };
+        let quiet_for = |gap: Nanos, beats, quiet| {
+            let mut pulse = Pulse { last: end - quiet, ..beating(|_| gap, beats).0 };
+            pulse.doubt(&book, end);
+            pulse.suspect
+        };
+        assert!(quiet_for(SECOND, 3, 10 * SECOND) && quiet_for(SECOND, 900, 10 * SECOND));
+        assert!(!quiet_for(SECOND, 3, SECOND), "it spoke while the book was silent");
+        assert!(!quiet_for(50 * MILLISECOND, 900, 10 * SECOND), "its own rate tells it");
+    }
+
     /// A market of ten messages a second that is silent for so long, subscribed anew meanwhile, and then as fast as before.
     fn interrupted(pulse: &mut Pulse, start: Nanos, silence: Nanos) -> Nanos {
         let asked_anew = start + AFTER;
