@@ -186,6 +186,14 @@ MUTANTS = [
         # Only a trade that is under way on both lines at the moment of the cut can come twice.
         rate=60,
     ),
+    Mutant(
+        "mute without a learned rate",
+        f"{SESSION}/connection/health.rs",
+        "let mute = active > 0 && learned == 0",
+        "let mute = active > usize::MAX - 1 && learned == 0",
+        faults="silent",
+        rate=1,
+    ),
 ]
 
 # Run with the mutant's package: prints the first seed that has violations, and what they are.

@@ -78,7 +78,7 @@ def test_what_shows_nowhere_too_late_or_by_something_else_was_not_noticed():
     assert [wound.noticed_ns for wound in wounds(fired, signs, IDS)] == [None, None, None]
     (wound,) = wounds([Fired(94 * SECOND_NS, "drop", "KRAKEN", "book BTC/USD")], signs, IDS)
     assert wound.healed_ns is None
-    assert "NOT healed" in wound.text
+    assert "not healed yet" in wound.text
 
 
 def test_what_a_user_asked_for_is_no_trouble():

@@ -148,7 +148,7 @@ class Wound(NamedTuple):
             return f"{line}: nothing to see"
         line += f": noticed after {_seconds(self.noticed_ns - at_ns)} ({self.noticed_by})"
         if self.healed_ns is None:
-            return f"{line}, NOT healed"
+            return f"{line}, not healed yet"
         line += f", healed after {_seconds(self.healed_ns - at_ns)}{f' by {self.healed_by}' if self.healed_by else ''}"
         return f"{line}, {f'{self.lost_trades} trades lost' if self.lost_trades else 'nothing lost'}"
 
