@@ -19,6 +19,7 @@ Router CPU is the scheduler's account in ns over all threads of the router's pro
 the worker has the last; the start of the interpreter is not in it. Of lanes the first trades are not in it either:
 until its memory is full, a log asks the system for fresh pages, and from then on it makes old ones anew.
 `router_busy` is that over the time of delivery: far below 1 the router waited, and a CPU-second says little.
+`server_ns` and `worker_ns` are what the other core spent on a trade.
 """
 
 from __future__ import annotations
@@ -74,12 +75,13 @@ def ending(command: list[str], **how: Any) -> Iterator[subprocess.Popen[bytes]]:
             child.wait()
 
 
-def cpu_ns(pid: int) -> int:
-    """CPU that a process has used so far; 0 where it is gone."""
+def cpu_ns(pid: int, named: str = "") -> int:
+    """CPU that a process' living threads have used so far, or those whose name begins so; 0 where it is gone."""
     total = 0
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
+            if (task / "comm").read_text().startswith(named):
+                total += int((task / "schedstat").read_text().split()[0])
     return total
 
 
@@ -151,6 +153,7 @@ def measure(
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     router.wait(LOOK_EVERY_S)
             used, elapsed = cpu_ns(router.pid) - before, monotonic_ns() - first
+            server_used = cpu_ns(os.getpid(), "tickplant-tape-")
             sent = server.clients()[0] if server.clients() else None
     if not result.exists():
         return {"way": way, "failed": log_file.read_text()[-2000:]}
@@ -169,6 +172,8 @@ def measure(
         "million_per_s": trades / told["elapsed_ns"] * 1000,
         "router_cpu_s": used / 1e9,
         "router_busy": used / elapsed,
+        "server_ns": server_used / trades,
+        "worker_ns": told["cpu_ns"] / trades,
         "trades_per_read": trades_per_read(log_file.read_text(errors="replace")),
         "anonymous_kib": most_kib,
     }
@@ -280,6 +285,8 @@ def spelled(name: str, value: float) -> str:
         "million_per_s": ("M trades/s", 1.0, 1),
         "router_busy": ("% busy", 100.0, 0),
         "trades_per_read": ("trades a read", 1.0, 0),
+        "server_ns": ("ns server", 1.0, 0),
+        "worker_ns": ("ns worker", 1.0, 0),
         "anonymous_kib": ("MB anonymous", 1 / 1024, 1),
         "backlog_bytes": ("MB backlog", 1e-6, 0),
         "spilled_bytes": ("MB spilled", 1e-6, 0),
@@ -289,15 +296,16 @@ def spelled(name: str, value: float) -> str:
 
 
 NAMES = [
-    "million_per_cpu_s", "million_per_s", "router_busy", "trades_per_read", "p50_ns", "p99_ns", "p999_ns", "max_ns",
-    "anonymous_kib", "backlog_bytes", "spilled_bytes", "caught_up_after_ns",
+    "million_per_cpu_s", "million_per_s", "router_busy", "trades_per_read", "server_ns", "worker_ns",
+    "p50_ns", "p99_ns", "p999_ns", "max_ns", "anonymous_kib", "backlog_bytes", "spilled_bytes", "caught_up_after_ns",
 ]  # fmt: skip
 
 
 def tell(row: str, way: str, runs: list[dict[str, Any]]) -> dict[str, float]:
     """Prints one line of a way's runs; the medians."""
-    # Of a paced run the rate is what was asked for.
-    names = [name for name in NAMES if not (row.startswith("paced") and name.startswith("million"))]
+    # Of a paced run the rate is what was asked for, and cores wait.
+    fixed = ("million", "server", "worker") if row.startswith("paced") else ()
+    names = [name for name in NAMES if not name.startswith(fixed)]
     known = {name: [run[name] for run in runs if run.get(name)] for name in names}
     medians = {name: statistics.median(values) for name, values in known.items() if values}
     text = ", ".join(spelled(name, value) for name, value in medians.items())

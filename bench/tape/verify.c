@@ -18,14 +18,16 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { REST = 1 << 16, READ = 1 << 18, SYMBOLS = 1 << 16, BUCKETS = 1 << 16 };
+enum { REST = 1 << 16, READ = 1 << 16, SLOTS = 1 << 15, SYMBOLS = 1 << 14, BUCKETS = 1 << 16, TOGETHER = 32 };
 
 /* What a read of each pipe left unfinished; all read into one room, which so stays in the processor's cache. */
 struct pipe { int fd; size_t have; unsigned char rest[REST]; };
 static unsigned char room[REST + READ];
 struct symbol { uint64_t name[2]; uint64_t last; int pipe; };
 
+/* Close together, so that those of a market stay in a cache: `slots` has the place of each in `symbols`, found by its name's hash. */
 static struct symbol symbols[SYMBOLS];
+static uint16_t slots[SLOTS];
 static uint64_t trades, bytes, checksum, symbols_seen, bad_form, bad_pipe, bad_order, first_ns, last_ns, most_ns;
 static uint64_t late[BUCKETS]; /* 1/64 of a power of two each */
 static int stamped;
@@ -81,19 +83,17 @@ static inline uint64_t xxh3(const unsigned char *in, size_t length) {
     return avalanche(sum + mix(in + length - 16, secret + 136 - 17));
 }
 
-/* By a name of at most 16 bytes, behind which eight more may be read. */
-static struct symbol *find(const unsigned char *name, size_t length) {
-    uint64_t key[2] = {load(name), 0};
-    if (length < 8) key[0] &= (1ull << 8 * length) - 1;
-    else memcpy(&key[1], name + 8, length - 8);
-    size_t at = (size_t)((key[0] ^ key[1] * 31) * 0x9E3779B97F4A7C15u >> 48);
-    while (symbols[at].name[0] && (symbols[at].name[0] != key[0] || symbols[at].name[1] != key[1])) at = (at + 1) % SYMBOLS;
-    if (!symbols[at].name[0]) {
-        if (++symbols_seen == SYMBOLS) abort();
-        memcpy(symbols[at].name, key, sizeof key);
-        symbols[at].pipe = -1;
+/* By a name of at most 16 bytes. Place 0 is nobody's. */
+static struct symbol *find(const uint64_t key[2], size_t slot) {
+    for (; slots[slot]; slot = (slot + 1) % SLOTS) {
+        struct symbol *symbol = &symbols[slots[slot]];
+        if (symbol->name[0] == key[0] && symbol->name[1] == key[1]) return symbol;
     }
-    return &symbols[at];
+    if (++symbols_seen == SYMBOLS) abort();
+    struct symbol *symbol = &symbols[slots[slot] = (uint16_t)symbols_seen];
+    memcpy(symbol->name, key, sizeof symbol->name);
+    symbol->pipe = -1;
+    return symbol;
 }
 
 static void took(uint64_t ns) {
@@ -137,23 +137,36 @@ static inline uint64_t digits(const unsigned char *text, size_t *end) {
     return value;
 }
 
-static void take(int pipe, const unsigned char *text, size_t length, uint64_t at) {
+/* An object whose head was looked at; `name` is 0 where that is of no trade. */
+struct object { const unsigned char *text; size_t length, slot; uint64_t name[2]; };
+
+/* Finds the symbol's name, and begins to fetch what is known of it. */
+static inline void look(struct object *object) {
     static const char head[] = "{\"ev\":\"T\",\"sym\":\"";
+    const unsigned char *text = object->text;
+    object->name[0] = object->name[1] = 0;
+    if (object->length < 64 || object->length > 240 || memcmp(text, head, 17) || text[object->length - 1] != '}') return;
+    uint64_t quote = equal(load(text + 17), '"');
+    size_t name = quote ? (size_t)__builtin_ctzll(quote) / 8 : 8;
+    while (text[17 + name] != '"' && name < 16) name++;
+    object->name[0] = load(text + 17);
+    if (name < 8) object->name[0] &= (1ull << 8 * name) - 1;
+    else memcpy(&object->name[1], text + 25, name - 8);
+    object->slot = (size_t)((object->name[0] ^ object->name[1] * 31) * 0x9E3779B97F4A7C15u >> 49);
+    __builtin_prefetch(&symbols[slots[object->slot]], 1);
+}
+
+static inline void take(int pipe, const struct object *object, uint64_t at) {
+    const unsigned char *text = object->text;
+    size_t length = object->length;
     trades++;
     bytes += length;
-    if (length < 64 || length > 240 || memcmp(text, head, 17) || text[length - 1] != '}') {
+    if (!object->name[0]) {
         bad_form++;
         return;
     }
     checksum += xxh3(text, length);
-    uint64_t quote = equal(load(text + 17), '"');
-    size_t name = quote ? (size_t)__builtin_ctzll(quote) / 8 : 8;
-    while (text[17 + name] != '"' && name < 16) name++;
-    if (!name) {
-        bad_form++;
-        return;
-    }
-    struct symbol *symbol = find(text + 17, name);
+    struct symbol *symbol = find(object->name, object->slot);
     if (symbol->pipe < 0) symbol->pipe = pipe;
     bad_pipe += symbol->pipe != pipe;
     /* ...,"t":DIGITS,"q":DIGITS} from its end. */
@@ -194,16 +207,22 @@ static int drain(struct pipe *pipe, int number) {
     uint64_t time = stamped ? now(CLOCK_REALTIME) : 0;
     memcpy(at, pipe->rest, pipe->have);
     end += got;
-    uint32_t length;
-    while (end - at >= 4) {
-        memcpy(&length, at, 4);
-        if (length > REST - 4) {
-            fprintf(stderr, "verify: pipe %d: a length of %u\n", number, length);
-            exit(1);
+    for (;;) {
+        struct object objects[TOGETHER];
+        size_t count = 0;
+        for (uint32_t length; count < TOGETHER && end - at >= 4; count++) {
+            memcpy(&length, at, 4);
+            if (length > REST - 4) {
+                fprintf(stderr, "verify: pipe %d: a length of %u\n", number, length);
+                exit(1);
+            }
+            if ((size_t)(end - at) < 4 + (size_t)length) break;
+            objects[count].text = at + 4, objects[count].length = length;
+            look(&objects[count]);
+            at += 4 + length;
         }
-        if ((size_t)(end - at) < 4 + (size_t)length) break;
-        take(number, at + 4, length, time);
-        at += 4 + length;
+        for (size_t i = 0; i < count; i++) take(number, &objects[i], time);
+        if (count < TOGETHER) break;
     }
     pipe->have = (size_t)(end - at);
     memcpy(pipe->rest, at, pipe->have);

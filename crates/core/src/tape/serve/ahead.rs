@@ -49,7 +49,7 @@ impl Ahead {
                 return Err(format!("a tape that is rendered ahead may take {BYTES_MOST} bytes: give fewer --trades"));
             }
         }
-        let text = Text::map(&file).map_err(wrong)?;
+        let text = Text::map_at_once(&file).map_err(wrong)?;
         Ok(Self { file, text, frames })
     }
 
