@@ -3,25 +3,22 @@
 //! It lies in memory without a name, as large as the tape. What a client says meanwhile waits until it has all of it.
 
 use super::client::{append_frame, Rendered};
-use super::source::Text;
 use super::Shared;
 use rustix::fs::{memfd_create, sendfile, MemfdFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::hint::black_box;
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Most memory that a rendered tape may take.
 const BYTES_MOST: u64 = 8 << 30;
-/// What is written, read and sent at once.
+/// What is written and sent at once.
 const PIECE_BYTES: usize = 256 << 10;
-const CACHE_LINE: usize = 64;
 
 pub(super) struct Ahead {
     file: File,
-    text: Text,
+    bytes: usize,
     /// Each frame, with its end in the file.
     frames: Vec<Rendered>,
 }
@@ -49,8 +46,7 @@ impl Ahead {
                 return Err(format!("a tape that is rendered ahead may take {BYTES_MOST} bytes: give fewer --trades"));
             }
         }
-        let text = Text::map_at_once(&file).map_err(wrong)?;
-        Ok(Self { file, text, frames })
+        Ok(Self { file, bytes: done, frames })
     }
 
     /// Sends everything, or what can be sent until `stop`; whether that was all. `wait` waits for room, `credit` takes each frame
@@ -63,16 +59,8 @@ impl Ahead {
         mut credit: impl FnMut(&Rendered),
     ) -> io::Result<bool> {
         let (mut sent, mut frames) = (0, self.frames.iter().peekable());
-        let mut pieces = self.text.chunks(PIECE_BYTES).peekable();
-        let mut read = 0;
-        while (sent as usize) < self.text.len() && !stop.load(Relaxed) {
-            // What comes off a network was written just before: whoever receives finds it in a cache, and not far away.
-            if let Some(piece) = pieces.next_if(|_| sent >= read) {
-                read += piece.len() as u64;
-                black_box(piece.iter().step_by(CACHE_LINE).fold(0, |all, &byte| all ^ byte));
-            }
-            let piece = (read - sent) as usize;
-            match sendfile(socket, &self.file, Some(&mut sent), piece) {
+        while (sent as usize) < self.bytes && !stop.load(Relaxed) {
+            match sendfile(socket, &self.file, Some(&mut sent), PIECE_BYTES) {
                 Ok(_) => {
                     while let Some(frame) = frames.next_if(|frame| frame.end <= sent as usize) {
                         credit(frame);
@@ -83,6 +71,6 @@ impl Ahead {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(sent as usize == self.text.len())
+        Ok(sent as usize == self.bytes)
     }
 }

@@ -5,7 +5,7 @@ use super::super::scan::{Kind, Objects};
 use crate::clock::{Nanos, Rng};
 use crate::log::{JournalPosition, JournalReader};
 use memchr::memmem;
-use memmap2::{Mmap, MmapOptions};
+use memmap2::Mmap;
 use std::collections::BTreeSet;
 use std::env::temp_dir;
 use std::fs::{File, OpenOptions};
@@ -340,24 +340,15 @@ impl Saved {
 }
 
 /// A mapped file's text; an empty file cannot be mapped.
-pub(super) struct Text(Option<Mmap>);
+struct Text(Option<Mmap>);
 
 impl Text {
-    pub(super) fn map(file: &File) -> std::io::Result<Self> {
-        Self::map_as(file, &MmapOptions::new())
-    }
-
-    /// No page has to be found when it is first read.
-    pub(super) fn map_at_once(file: &File) -> std::io::Result<Self> {
-        Self::map_as(file, MmapOptions::new().populate())
-    }
-
-    fn map_as(file: &File, how: &MmapOptions) -> std::io::Result<Self> {
+    fn map(file: &File) -> std::io::Result<Self> {
         if file.metadata()?.len() == 0 {
             return Ok(Self(None));
         }
         // SAFETY: the file is only read here. That nobody changes it meanwhile is what `serve-tape` asks of its user.
-        Ok(Self(Some(unsafe { how.map(file)? })))
+        Ok(Self(Some(unsafe { Mmap::map(file)? })))
     }
 }
 
