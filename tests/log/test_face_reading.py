@@ -268,6 +268,28 @@ async def test_a_sleeping_reader_wakes_and_lets_others_run(path: Path):
     other.close()
 
 
+async def test_a_reader_that_is_kept_awake_finds_a_lane_that_was_made_later(path: Path):
+    lane = writer(path, "one")
+    lane.append(trades(0, 1))
+    lane.commit()
+    reader = aiter(tp.Log.open(path / "log").records(follow=True))
+    assert (await anext(reader)).lane == "one"
+    other = writer(path, "two")
+    other.append(trades(9, 1))
+    other.commit()
+    # It never sleeps for as long as a second, after which it would look anyway.
+    for at in range(1, 500):
+        lane.append(trades(at, 1))
+        lane.commit()
+        if (await asyncio.wait_for(anext(reader), 30)).lane == "two":
+            break
+        await asyncio.sleep(0.02)
+    else:
+        pytest.fail("not found")
+    lane.close()
+    other.close()
+
+
 async def test_an_ended_past_ends_async_for(path: Path):
     with writer(path) as lane:
         lane.append(trades(0, 3))

@@ -23,12 +23,15 @@ from tickplant.records import (
     ConnectionState,
     Reason,
     Status,
+    Stream,
     Subject,
     SubscriptionState,
 )
 
 # What the connection of a STATUS is that is about none.
 _NO_CONNECTION = (1 << 32) - 1
+# Heartbeats and the venue's own status have no number.
+_STREAMS = {int(stream): stream.name.lower() for stream in Stream}
 CHANGES_EVERY_S = 0.25
 # With so many new records at a look the next one comes so soon.
 CHANGES_BUSY_RECORDS, CHANGES_BUSY_EVERY_S = 500, 0.025
@@ -83,7 +86,8 @@ async def shown(plant: Plant, instruments: Iterable[str], since_ns: int) -> Asyn
 
 
 async def say_changes(plant: Plant, since_ns: int, say: Callable[[str], None]) -> None:
-    """Says each change of state from a receive time on: connections, books, subscriptions, the disk, the clock."""
+    """Says each change of state of this plant from a receive time on: connections, books, subscriptions, the disk, the
+    clock. Another process that writes to the log says its own."""
     async for record, lane, text in _changes(plant, since_ns):
         say(change_text(record, lane, text))
 
@@ -117,7 +121,7 @@ async def _changes(plant: Plant, since_ns: int) -> AsyncIterator[tuple[Status, s
     while True:
         behind = sum(reader.lag().values())
         while (batch := reader.poll()) is not None:
-            for record in batch:
+            for record in batch if batch.lane in plant.lanes else ():
                 if isinstance(record, Status):
                     yield record, batch.lane or "", status_text(plant.log, batch.lane, record.ref)
         if behind < CHANGES_BUSY_RECORDS:
@@ -134,7 +138,9 @@ def status_text(log: Log, lane: str | None, index: int) -> str:
 def change_text(record: Status, lane: str, text: str) -> str:
     """One STATUS record for people: when, whose state, what it is now, why, and when it is tried again."""
     of_lane = lane if record.connection == _NO_CONNECTION else f"{lane} connection {record.connection}"
-    whose = f"{record.subject.name.lower():<12} {record.instrument or of_lane:<24}"
+    stream = _STREAMS.get(record.detail, "") if record.subject is Subject.SUBSCRIPTION else ""
+    of_whom = f"{record.instrument or of_lane} {stream}".rstrip()
+    whose = f"{record.subject.name.lower():<12} {of_whom:<24}"
     # A plant, a clock or a disk has no states to go through: the reason says it all.
     current = getattr(record.current, "name", str(record.current or ""))
     line = f"{clock_text(record.ts_recv)}  {whose} {'  '.join(filter(None, (current, record.reason.name)))}"

@@ -114,6 +114,11 @@ class Plant:
         """The log directory."""
         return Path(self.settings.log.path)
 
+    @property
+    def lanes(self) -> list[str]:
+        """The lanes of the log that this plant writes; others may be written by other processes."""
+        return list(self._shares)
+
     async def start(self) -> None:
         """Opens the log and starts a loop for each share. Raises LogError where the log or a lane cannot be used."""
         self._handle = _native.LogHandle(str(self.path), json.dumps(log_options(self.settings.log)).encode())

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU32;
 use std::sync::Arc;
 use std::time::Duration;
-use tickplant_core::clock::Nanos;
+use tickplant_core::clock::{monotonic, Nanos, SECOND};
 use tickplant_core::decimal::Decimal;
 use tickplant_core::log::{wait_bells, BatchView, Bell, LaneReader, LogDir, LogError, Position, ReadError};
 use tickplant_core::record::LAYOUTS;
@@ -24,8 +24,8 @@ use tickplant_core::views::{checkpoint, View, Views};
 const SIGNALS_EVERY: Duration = Duration::from_millis(100);
 /// Batches that one look may pass over before others get their turn.
 const BATCHES_A_LOOK: usize = 64 * 1024;
-/// A reader that never sleeps looks for new lanes this seldom.
-const LOOKS_A_LISTING: u64 = 1024;
+/// A reader that is kept awake looks for new lanes so often.
+const LISTING_EVERY: Nanos = SECOND;
 
 /// Reads the lanes of a log, from where it is told, and with `follow` what is still to come.
 #[pyclass(module = "tickplant._native")]
@@ -47,7 +47,7 @@ pub struct Reader {
     finished: bool,
     /// The last look ended before the lanes did.
     has_more: bool,
-    looks: u64,
+    listed_at: Nanos,
 }
 
 enum Failure {
@@ -156,7 +156,7 @@ impl Reader {
             failed: None,
             finished: false,
             has_more: false,
-            looks: 0,
+            listed_at: 0,
         };
         if instruments.is_some() {
             reader.selection.ids = Some(Vec::new());
@@ -342,8 +342,7 @@ impl Reader {
         if let Some(failure) = self.failed.take() {
             return Err(failure);
         }
-        self.looks += 1;
-        if self.looks.is_multiple_of(LOOKS_A_LISTING) {
+        if self.follow && monotonic().saturating_sub(self.listed_at) >= LISTING_EVERY {
             self.look_for_lanes();
         }
         let mut gathering: Option<Gathering> = None;
@@ -467,6 +466,7 @@ impl Reader {
 
     /// A reader that follows all lanes takes those that are made later, from their beginning.
     fn look_for_lanes(&mut self) {
+        self.listed_at = monotonic();
         if self.follow && self.only.is_none() {
             if let Err(failure) = self.open_lanes(None, None) {
                 self.failed = Some(failure);
