@@ -109,11 +109,15 @@ def router_command(way: str, url: str, port: int, pipes: int, worker: list[str],
     """A router that is a command of its own (TICKPLANT_ROUTER) can be measured instead of this installation's."""
     if way == "chain":
         return [str(scratch / "chain"), str(port), str(pipes), *worker]
-    single = ["--single-writes"] if way == "single" else []
-    if way == "lanes":
-        single = ["--log", str(scratch / "log"), "--log-bytes", str(LANE_BYTES)]
+    how = {
+        # A worker as fast as the router is behind now and then: the feed waits for it, as in the chain.
+        "route": ["--when-full", "block"],
+        "single": ["--when-full", "block", "--single-writes"],
+        "lanes": ["--log", str(scratch / "log"), "--log-bytes", str(LANE_BYTES)],
+        "burst": [],
+    }[way]
     ours = os.environ.get("TICKPLANT_ROUTER", f"{sys.executable} -m tickplant").split()
-    return [*ours, "route", url, "--pipes", str(pipes), *single, "--", *worker]
+    return [*ours, "route", url, "--pipes", str(pipes), *how, "--", *worker]
 
 
 def measure(
@@ -202,7 +206,7 @@ def burst(scratch: Path, trades: int) -> dict[str, Any]:
         TapeServer(trades=trades, rate="profile:burst", no_handshake=True, close=True) as server,
         (scratch / "router.log").open("wb") as log,
     ):
-        command = router_command("route", server.url, server.port, 2, worker, scratch)
+        command = router_command("burst", server.url, server.port, 2, worker, scratch)
         at = command.index("--")
         command[at:at] = ["--spawn", "each", "--once", "--json", "--grace-ms", "120000"]
         with ending(command, stdout=subprocess.PIPE, stderr=log) as router:
