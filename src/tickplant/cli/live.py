@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
@@ -27,6 +27,9 @@ from tickplant.records import (
     Subject,
     SubscriptionState,
 )
+
+if TYPE_CHECKING:
+    from tickplant._native import Reader
 
 # What the connection of a STATUS is that is about none.
 _NO_CONNECTION = (1 << 32) - 1
@@ -114,18 +117,21 @@ def is_trouble(record: Status) -> bool:
 
 
 async def _changes(plant: Plant, since_ns: int) -> AsyncIterator[tuple[Status, str, str]]:
-    # For the eye: following live would wake this thread for every commit of a busy feed. One reader that stays where it
-    # is, and looks more often while much comes: finding its place anew, or much at once, keeps a core for milliseconds
-    # that a loop waits for.
-    reader = iter(plant.log.records(schema="status", start=since_ns, follow=True))
+    # For the eye: following live would wake this thread for every commit of a busy feed. Readers that stay where they
+    # are, and look more often while much comes: finding their place anew, or much at once, keeps a core for
+    # milliseconds that a loop waits for. Each reads one lane: read as lines of one stream, two would tell what both say
+    # once, and this plant may not be the one that said it.
+    readers: dict[str, Reader] = {}
     while True:
-        behind = sum(reader.lag().values())
-        while (batch := reader.poll()) is not None:
-            for record in batch if batch.lane in plant.lanes else ():
-                if isinstance(record, Status):
-                    yield record, batch.lane or "", status_text(plant.log, batch.lane, record.ref)
-        if behind < CHANGES_BUSY_RECORDS:
-            reader.refresh()
+        for lane in plant.lanes:
+            if lane not in readers:
+                readers[lane] = iter(plant.log.records(schema="status", start=since_ns, follow=True, lanes=[lane]))
+        behind = sum(sum(reader.lag().values()) for reader in readers.values())
+        for lane, reader in readers.items():
+            while (batch := reader.poll()) is not None:
+                for record in batch:
+                    if isinstance(record, Status):
+                        yield record, lane, status_text(plant.log, lane, record.ref)
         await clock.sleep(CHANGES_EVERY_S if behind < CHANGES_BUSY_RECORDS else CHANGES_BUSY_EVERY_S)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import signal
 from asyncio.subprocess import Process
 from collections import Counter
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import pytest
 from tests.flow.conftest import all_live, process, settings_for, simulated, until
@@ -34,11 +35,13 @@ CODES = ["kraken", "binance"]
 BATCHES_A_PIECE = 40
 
 
-def line_process(settings: dict[str, object], line: str) -> AbstractAsyncContextManager[Process]:
-    """`tickplant run --line i/n`."""
+def line_process(
+    settings: dict[str, object], line: str, said: IO[bytes] | None = None
+) -> AbstractAsyncContextManager[Process]:
+    """`tickplant run --line i/n`; `said` gets the changes that it tells."""
     options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     command = ["-m", "tickplant", "run", "--line", line, *options]
-    return process(*command, stdout=asyncio.subprocess.DEVNULL)
+    return process(*command, stdout=asyncio.subprocess.DEVNULL, stderr=said)
 
 
 def line_settings(server: SimServer, codes: list[str], log: Path) -> dict[str, object]:
@@ -153,6 +156,24 @@ def compare_all(live: Stream, lone: LogType, log: LogType, names: list[str]) -> 
 async def test_two_kills_of_lines(tmp_path: Path) -> None:
     figures = await run_line_kills(tmp_path, 2, CODES)
     assert min(figures["compared"].values()) > 200
+
+
+async def test_a_process_tells_the_changes_of_its_own_lane(tmp_path: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(simulated(["kraken"]))
+        given, files = (
+            line_settings(server, ["kraken"], tmp_path / "log"),
+            [tmp_path / f"{line}.txt" for line in (1, 2)],
+        )
+        for line, file in enumerate(files, 1):
+            said = stack.enter_context(file.open("wb"))
+            await stack.enter_async_context(line_process(given, f"{line}/2", said))
+        symbols = server.venue("kraken").symbols
+        for line, file in enumerate(files, 1):
+            # Each tells its books, also where the stream of both was live before.
+            wanted = [rf"book +{symbol}\.KRAKEN +LIVE" for symbol in symbols] + [rf"kraken-line{line}of2 .* LIVE"]
+            await until(lambda file=file, wanted=wanted: all(re.search(one, file.read_text()) for one in wanted))
+            assert f"kraken-line{3 - line}of2" not in file.read_text()
 
 
 @pytest.mark.proof
