@@ -55,6 +55,9 @@ prepare() {
     mkdir -p "$tree/bin" "$tree/modules" "$tree/proc" "$tree/tmp" "$tree/dev" "$tree/etc"
     cp /bin/busybox "$tree/bin/busybox"
     cp "$guest" "$tree/ktls_guest"
+    # A router looks its feed's name up.
+    echo "127.0.0.1 localhost" >"$tree/etc/hosts"
+    echo "hosts: files" >"$tree/etc/nsswitch.conf"
     cp tests/ktls/init "$tree/init"
     chmod +x "$tree/init"
     echo "$megabytes" >"$tree/megabytes"

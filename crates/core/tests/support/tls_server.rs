@@ -7,6 +7,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, Stream};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tickplant_core::clock::MILLISECOND;
@@ -74,7 +75,7 @@ pub struct Server {
     config: Arc<ServerConfig>,
     tls: Tls,
     explicit_nonces: bool,
-    _ca: tempfile::NamedTempFile,
+    ca: tempfile::NamedTempFile,
 }
 
 impl Server {
@@ -92,7 +93,13 @@ impl Server {
         ca.write_all(made.cert.pem().as_bytes()).unwrap();
         let tls = Tls::new(Some(ca.path().into())).with_kernel(kernel);
         let explicit_nonces = suite.starts_with("TLS_") && suite.contains("GCM");
-        Self { config: Arc::new(config), tls, explicit_nonces, _ca: ca }
+        Self { config: Arc::new(config), tls, explicit_nonces, ca }
+    }
+
+    /// The server's settings, and the authority that a client of its own is to trust.
+    #[allow(dead_code)] // the guest's router alone is such a client
+    pub fn parts(&self) -> (Arc<ServerConfig>, &Path) {
+        (self.config.clone(), self.ca.path())
     }
 
     /// One connection from its handshake to its end.
@@ -178,8 +185,8 @@ fn serve(socket: &TcpStream, config: Arc<ServerConfig>, feed: &Feed) -> (io::Res
     (sent, connection.handshake_kind() == Some(HandshakeKind::Resumed), tap.taken)
 }
 
-fn talk(connection: &mut ServerConnection, tap: &mut Tap<'_>, feed: &Feed) -> io::Result<(usize, u32)> {
-    let mut stream = Stream::new(connection, tap);
+/// Answers the client's WebSocket handshake.
+pub fn upgrade(stream: &mut (impl Read + Write)) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -190,7 +197,12 @@ fn talk(connection: &mut ServerConnection, tap: &mut Tap<'_>, feed: &Feed) -> io
     let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).ok_or(ErrorKind::InvalidData)?;
     let reply =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
-    stream.write_all(format!("{reply}{}\r\n\r\n", handshake::accept_of(key)).as_bytes())?;
+    stream.write_all(format!("{reply}{}\r\n\r\n", handshake::accept_of(key)).as_bytes())
+}
+
+fn talk(connection: &mut ServerConnection, tap: &mut Tap<'_>, feed: &Feed) -> io::Result<(usize, u32)> {
+    let mut stream = Stream::new(connection, tap);
+    upgrade(&mut stream)?;
     let sent = send_feed(&mut stream, feed)?;
     // A text asks for the client's last answer; the first came when it opened.
     stream.write_all(&[0x81, 1, b'?'])?;
@@ -233,18 +245,23 @@ fn send_feed(stream: &mut Stream<'_, ServerConnection, Tap<'_>>, feed: &Feed) ->
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let length = (state >> 33) as usize % if state % 5 == 0 { 70_000 } else { 3_000 };
         let payload: Vec<u8> = (0..length).map(|n| (state >> (n % 57)) as u8).collect();
-        let mut frame = vec![0x82];
-        match length {
-            ..126 => frame.push(length as u8),
-            126..0x10000 => frame.extend([[126].as_slice(), &(length as u16).to_be_bytes()].concat()),
-            _ => frame.extend([[127].as_slice(), &(length as u64).to_be_bytes()].concat()),
-        }
-        frame.extend(&payload);
-        stream.write_all(&frame)?;
+        stream.write_all(&frame(2, &payload))?;
         hasher.update(&payload);
         bytes += length;
     }
     Ok((bytes, hasher.finalize()))
+}
+
+/// A server's frame, the whole of a message.
+pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match payload.len() {
+        length @ ..126 => frame.push(length as u8),
+        length @ 126..0x10000 => frame.extend([[126].as_slice(), &(length as u16).to_be_bytes()].concat()),
+        length => frame.extend([[127].as_slice(), &(length as u64).to_be_bytes()].concat()),
+    }
+    frame.extend(payload);
+    frame
 }
 
 /// The payload of the client's next frame.

@@ -1,9 +1,11 @@
 //! Proves kernel TLS against a rustls server in user space on loopback: `ktls_guest MEGABYTES fallback|old|new`.
 //!
 //! `fallback`: the kernel has no TLS, so rustls decrypts and says why. `old`: it has, but takes no second key (before Linux
-//! 6.14). `new`: it takes one. Run in a machine of its own by tests/ktls/run.sh; the first two run anywhere they are true.
+//! 6.14). `new`: it takes one. The same with a router in the client's place. Run in a machine of its own by tests/ktls/run.sh;
+//! the first two run anywhere they are true.
 
-#[path = "../tests/support/tls_server.rs"]
+mod tape;
+#[path = "../../tests/support/tls_server.rs"]
 mod tls_server;
 
 use std::time::Instant;
@@ -42,6 +44,7 @@ fn main() {
         println!("{suite}: whole, resumed, alert and forgery told ({end}); {:?}", began.elapsed());
         if suite.starts_with("TLS13") {
             key_updates(kind, suite, megabytes);
+            tape::over_renewed_keys(kind, suite);
         }
     }
     assert_eq!(decrypt_errors(), forged);
