@@ -161,10 +161,8 @@ async def test_two_kills_of_lines(tmp_path: Path) -> None:
 async def test_a_process_tells_the_changes_of_its_own_lane(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(simulated(["kraken"]))
-        given, files = (
-            line_settings(server, ["kraken"], tmp_path / "log"),
-            [tmp_path / f"{line}.txt" for line in (1, 2)],
-        )
+        given = line_settings(server, ["kraken"], tmp_path / "log")
+        files = [tmp_path / f"{line}.txt" for line in (1, 2)]
         for line, file in enumerate(files, 1):
             said = stack.enter_context(file.open("wb"))
             await stack.enter_async_context(line_process(given, f"{line}/2", said))
@@ -173,6 +171,7 @@ async def test_a_process_tells_the_changes_of_its_own_lane(tmp_path: Path) -> No
             # Each tells its books, also where the stream of both was live before.
             wanted = [rf"book +{symbol}\.KRAKEN +LIVE" for symbol in symbols] + [rf"kraken-line{line}of2 .* LIVE"]
             await until(lambda file=file, wanted=wanted: all(re.search(one, file.read_text()) for one in wanted))
+        for line, file in enumerate(files, 1):
             assert f"kraken-line{3 - line}of2" not in file.read_text()
 
 
